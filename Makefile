@@ -1,0 +1,57 @@
+# Everything here is short for a plain command, which stands beside its target: nothing needs make.
+PYTHON ?= python3.11
+VENV ?= .venv
+SCALE ?=
+LONG ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env repro plan review lab test lint lock ship clean
+
+RUN := $(VENV)/bin/python -m
+READY := $(VENV)/.palimpsest-ready
+export LONG
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+env: $(READY) ## make the environment .venv       (pip install -r requirements.txt && pip install --no-deps -e .)
+	@true
+
+$(READY): requirements.txt pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing what requirements.txt lists into $(VENV) (a few minutes the first time)"
+	$(RUN) pip install --disable-pip-version-check -r requirements.txt
+	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+repro: env ## bring every result up to date    (python -m lib.stages repro); SCALE=smoke|default|full, LONG=1
+	@$(if $(SCALE),$(RUN) lib.stages scale $(SCALE))
+	@$(RUN) lib.stages repro
+
+plan: env ## what would run, why, how long    (python -m lib.stages plan)
+	@$(RUN) lib.stages plan
+
+review: env ## executed notebooks as web pages   (python -m lib.stages review)
+	@$(RUN) lib.stages review
+
+lab: env ## explore in JupyterLab             (jupyter lab notebooks/start.ipynb)
+	$(RUN) jupyterlab notebooks/start.ipynb
+
+test: env ## run the tests                     (pytest)
+	$(RUN) pytest -q
+
+lint: env ## check style                       (ruff check . && ruff format --check .)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+lock: ## write requirements.txt from .venv (python -m lib.stages lock)
+	@$(RUN) lib.stages lock
+
+ship: env ## bring store/ up to date           (python -m lib.stages ship)
+	@$(RUN) lib.stages ship
+
+clean: ## remove scratch, pages and caches  (rm -rf .scratch review .pytest_cache .ruff_cache)
+	rm -rf .scratch review .pytest_cache .ruff_cache .hypothesis
+	find lib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Benchmarks: what an editing case is, and the sources that yield cases."""

@@ -1,0 +1,49 @@
+"""Gates and cards: what a trained model must show before it is published, and the page that says what it showed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.core.errors import PalimpsestError
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A measured number with the level that it must reach to be shipped and the level that is aimed at."""
+
+    name: str
+    value: float
+    ship: float
+    goal: float
+
+    @property
+    def verdict(self) -> str:
+        return "goal reached" if self.value >= self.goal else "ship reached" if self.value >= self.ship else "failed"
+
+
+def check_gates(gates: list[Gate], title: str) -> None:
+    """Raise PalimpsestError naming every gate that failed its ship level."""
+    failed = [f"{g.name} is {g.value:.4g}, to ship it must be {g.ship:g}" for g in gates if g.value < g.ship]
+    if failed:
+        raise PalimpsestError(f"{title} does not pass: {'; '.join(failed)}")
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Values with 4 significant digits, for metrics files."""
+    return {name: float(f"{value:.4g}") for name, value in values.items()}
+
+
+def write_metrics(path: Path, values: Mapping[str, float]) -> Path:
+    """A flat JSON of 4-digit numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rounded(values), indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def write_card(folder: Path, title: str, paragraphs: Mapping[str, str], gates: list[Gate]) -> None:
+    """README.md of a model folder: what it is, its data, its gates, its limits."""
+    rows = [f"| {g.name} | {g.value:.4g} | {g.ship:g} | {g.goal:g} | {g.verdict} |" for g in gates]
+    table = ["| measured on held-out scenes | value | ship | goal | |", "| --- | --- | --- | --- | --- |", *rows]
+    text = [f"# {title}", *(f"## {head}\n{body}" for head, body in paragraphs.items()), "## Gates", "\n".join(table)]
+    (folder / "README.md").write_text("\n\n".join(text) + "\n")

@@ -1,0 +1,1 @@
+"""Running notebooks and trainings as stages of the pipeline, and what `python -m lib.stages` offers."""

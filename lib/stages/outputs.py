@@ -1,0 +1,119 @@
+"""What a notebook leaves behind: the folder for its outputs, and writers that give equal bytes for equal values."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lib.core.errors import InputError
+from lib.core.paths import ROOT
+
+HEADLINES = 5
+DIGITS = 4
+BOUNDS = ("_low", "_high")
+EXPECTED = f"at most {HEADLINES} headline numbers per arm, each with `_low` and `_high` if it has an interval"
+
+
+def out_dir(name: str | None = None) -> Path:
+    """The folder to write to. As a stage: scratch that is published to runs/<name>/ if the notebook ends well.
+
+    In JupyterLab: .scratch/interactive/<name>, where nothing is a result yet.
+    """
+    return _folder("PALIMPSEST_OUT", name, "interactive")
+
+
+def scratch_dir(name: str | None = None) -> Path:
+    """A folder for work in progress (finished batches, say). It survives a kill, and is gone after a good end."""
+    return _folder("PALIMPSEST_SCRATCH", name, "interactive-work")
+
+
+def write_metrics(metrics: Mapping[str, Mapping[str, float]]) -> Path:
+    """Write metrics.json: arm -> name -> number, rounded to 4 significant digits.
+
+    A name with an interval has `name_low` and `name_high` beside it. InputError for more than five names in an arm, a
+    bound without its name, or a value that is not a finite number.
+    """
+    rounded = {str(arm): {str(key): round_value(value) for key, value in row.items()} for arm, row in metrics.items()}
+    check_metrics(rounded)
+    return _write("metrics.json", json.dumps(rounded, indent=1, ensure_ascii=False) + "\n")
+
+
+def round_value(value: Any) -> Any:
+    """A number at 4 significant digits; whole numbers (counts) stay whole; what is no number is returned as it is."""
+    value = value.item() if hasattr(value, "item") else value  # numpy and torch scalars
+    if isinstance(value, float) and math.isfinite(value):
+        return float(f"{value:.{DIGITS}g}") + 0.0  # + 0.0: there is only one zero
+    return value
+
+
+def check_metrics(metrics: Any, thing: str = "metrics.json") -> None:
+    """Raise InputError unless `metrics` is as `write_metrics` writes it."""
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise InputError(thing, found=f"{metrics!r:.80}", expected="arm -> name -> number, one arm at least")
+    for arm, row in metrics.items():
+        if not isinstance(row, Mapping) or not row:
+            raise InputError(f"arm {arm} in {thing}", found=f"{row!r:.80}", expected="name -> number")
+        heads = [key for key in row if not key.endswith(BOUNDS)]
+        if len(heads) > HEADLINES:
+            raise InputError(f"arm {arm} in {thing}", found=f"{len(heads)} headline numbers", expected=EXPECTED)
+        for key, value in row.items():
+            where = f"{key} of arm {arm} in {thing}"
+            if key.endswith(BOUNDS) and key.removesuffix("_low").removesuffix("_high") not in heads:
+                raise InputError(where, found="a bound without its number", expected=EXPECTED)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(where, found=repr(value), expected="a finite number")
+            if round_value(value) != value:
+                raise InputError(where, found=value, expected=f"{DIGITS} significant digits: {round_value(value)}")
+
+
+def save_table(table: Any, name: str = "results") -> Path:
+    """Write a DataFrame as <name>.parquet: one row per case, arm, seed and metric, in the order given; no index."""
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not isinstance(table.index, pd.RangeIndex) or table.index.name is not None:
+        found = f"index {table.index.names} of type {type(table.index).__name__}"
+        raise InputError(f"table {name}", found=found, expected="a plain index; call reset_index() first")
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    path = _prepare(f"{name}.parquet")
+    pq.write_table(arrow, path, compression="zstd", compression_level=9, store_schema=False)
+    return path
+
+
+def save_csv(table: Any, name: str) -> Path:
+    """Write a DataFrame as <name>.csv for `dvc plots`: 6 significant digits, no index."""
+    return _write(f"{name}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+
+
+def save_figure(figure: Any, name: str) -> Path:
+    """Write a matplotlib figure as figures/<name>.png, 120 dots per inch, without the library's version inside."""
+    path = _prepare(f"figures/{name}.png")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    return path
+
+
+def _folder(variable: str, name: str | None, below: str) -> Path:
+    given = os.environ.get(variable)
+    if given:
+        folder = Path(given)
+    else:
+        session = Path(os.environ.get("JPY_SESSION_NAME", "notebook"))  # JupyterLab says which notebook it runs
+        name = name or session.with_suffix("").as_posix().rpartition("notebooks/")[2].strip("/")
+        folder = ROOT / ".scratch" / below / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _prepare(name: str) -> Path:
+    path = out_dir() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write(name: str, text: str) -> Path:
+    path = _prepare(name)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path

@@ -1,0 +1,1 @@
+"""Paired comparisons: bootstrap intervals over the cases of a benchmark."""

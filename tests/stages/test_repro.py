@@ -1,0 +1,180 @@
+"""The whole way with DVC: plan, repro, JupyterLab's saves, a fresh clone, kills, the store, the pages."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lib.core.errors import InputError
+from lib.stages.plan import look
+from lib.stages.ship import ship
+
+from .conftest import WORK, Project
+
+
+@pytest.fixture
+def done(pipeline: Project) -> Project:
+    """A project whose stages have all run, and that was shipped and committed."""
+    pipeline.must("lib.stages", "repro", LONG="1")
+    pipeline.must("lib.stages", "ship")
+    pipeline.git("add", "--all")
+    pipeline.git("commit", "--quiet", "--message", "results")
+    return pipeline
+
+
+def states(project: Project) -> list[tuple[str, bool]]:
+    return [(step.name, step.certain) for step in look(project.root)]
+
+
+def test_a_long_stage_is_announced_and_waits_for_leave(pipeline: Project) -> None:
+    assert states(pipeline) == [("sources", True), ("long", True), ("two", True)]
+    plan = pipeline.must("lib.stages", "plan")
+    assert "30 min   never run" in plan
+    assert "31.1 min" in plan
+    stopped = pipeline.run("lib.stages", "repro")
+    assert stopped.returncode == 3
+    assert "long" in stopped.stdout
+    assert "LONG=1" in stopped.stdout
+    assert not (pipeline.root / "runs").exists()
+
+
+def test_the_second_run_does_nothing_and_says_so(done: Project) -> None:
+    assert states(done) == []
+    assert "Nothing would run" in done.must("lib.stages", "plan")
+    before = {path: path.stat().st_mtime_ns for path in (done.root / "runs").rglob("*") if path.is_file()}
+    printed = done.must("lib.stages", "repro")
+    assert "Nothing to do" in printed
+    assert "runs/two/executed.ipynb" in printed
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert done.git("status", "--porcelain") == ""
+
+
+def test_a_save_in_jupyterlab_runs_the_stripping_and_nothing_else(done: Project) -> None:
+    path = done.root / "notebooks" / "two.ipynb"
+    saved = json.loads(path.read_text())
+    saved["cells"][1] |= {"execution_count": 5, "outputs": [{"output_type": "stream", "name": "stdout", "text": "1"}]}
+    path.write_text(json.dumps(saved, indent=1))
+    assert states(done) == [("sources", True), ("long", False), ("two", False)]
+    printed = done.must("lib.stages", "repro")
+    assert "Ran: sources\n" in printed
+    assert states(done) == []
+
+
+def test_an_edit_that_makes_a_long_stage_due_stops_before_it(done: Project) -> None:
+    done.write_notebook("two", WORK + "\n# edited")
+    stopped = done.run("lib.stages", "repro")
+    assert stopped.returncode == 3, stopped.stdout + stopped.stderr
+    assert states(done) == [("long", True), ("two", False)]
+
+
+def test_a_fresh_clone_runs_what_is_live_and_pulls_the_rest(done: Project) -> None:
+    root = done.root.with_name("clone")
+    done.git("clone", "--quiet", str(done.root), str(root))
+    clone = Project(root)
+    assert states(clone) == [("two", True)]
+    assert (root / "product.txt").read_bytes() == (done.root / "product.txt").read_bytes()
+    assert "Ran: two\n" in clone.must("lib.stages", "repro")
+    for name in ("executed.ipynb", "table.csv", "metrics.json"):
+        assert (root / "runs" / "two" / name).read_bytes() == (done.root / "runs" / "two" / name).read_bytes()
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_going_back_to_a_scale_fetches_its_results(done: Project) -> None:
+    done.must("lib.stages", "scale", "full")
+    assert [step.cached for step in look(done.root)] == [False]
+    done.must("lib.stages", "repro")
+    assert (done.root / "runs" / "two" / "table.csv").read_text() == "count,rate\n4,0.1\n"
+    done.must("lib.stages", "scale", "smoke")
+    assert [step.cached for step in look(done.root)] == [True]
+    assert "from DVC's cache" in done.must("lib.stages", "plan")
+    done.must("lib.stages", "repro")
+    assert done.git("status", "--porcelain") == ""
+
+
+def test_changed_data_is_not_taken_over_silently(done: Project) -> None:
+    (done.root / "data").mkdir()
+    (done.root / "data" / "a.txt").write_text("1")
+    done.must("dvc", "add", "--quiet", "data")
+    pipeline = (done.root / "dvc.yaml").read_text()
+    (done.root / "dvc.yaml").write_text(pipeline.replace("deps: [notebooks]", "deps: [notebooks, data]"))
+    assert ("sources", True) in states(done)
+    (done.root / "data" / "a.txt").write_text("2")
+    with pytest.raises(InputError, match=r"folder data: found changed files.*dvc checkout data\.dvc"):
+        look(done.root)
+
+
+@pytest.mark.parametrize("victim", ["make", "dvc"])
+def test_nothing_outlives_a_killed_make_or_dvc(pipeline: Project, victim: str) -> None:
+    pipe = pipeline.root / "pipe"
+    os.mkfifo(pipe)
+    hold = "import os\nfrom lib.core.paths import ROOT\nif (ROOT / 'pipe').exists():\n"
+    hold += "    out = open(ROOT / 'pipe', 'w')\n    out.write('at work\\n')\n    out.flush()\n"
+    hold += "    import signal\n    signal.pause()\n"
+    pipeline.write_notebook("two", hold + WORK)
+    (pipeline.root / "Makefile").write_text(f"repro:\n\t@LONG=1 {sys.executable} -m lib.stages repro\n")
+    command = {"make": ["make", "repro"], "dvc": [sys.executable, "-m", "dvc", "repro"]}[victim]
+    output = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=pipeline.root, env=pipeline.environment, stdout=output, stderr=output) as child:
+        with pipe.open() as events:
+            assert events.readline() == "at work\n"
+            others = psutil.Process(child.pid).children(recursive=True)
+            child.send_signal(signal.SIGKILL)
+            assert events.read() == ""  # returns when the kernel, the last of them, is gone
+        child.wait()
+    _, alive = psutil.wait_procs(others, timeout=60)
+    assert alive == []
+    assert not (pipeline.root / "runs" / "two" / "executed.ipynb").exists()
+    pipe.unlink()
+    again = pipeline.must("lib.stages", "repro", LONG="1")
+    assert "Ran: two\n" in again
+
+
+def test_locks_of_processes_that_are_gone_do_not_block(done: Project) -> None:
+    entry = {"pid": os.getpid(), "cmd": "dvc repro"}  # alive, but younger than the lock
+    lock = done.root / ".dvc" / "tmp" / "rwlock"
+    lock.write_text(json.dumps({"write": {str(done.root / "product.txt"): entry}, "read": {}}))
+    os.utime(lock, (1, 1))
+    (done.root / "product.txt").unlink()
+    assert states(done) == []
+    assert (done.root / "product.txt").exists()
+
+
+def test_shipping_keeps_what_is_referred_to_and_drops_the_rest(done: Project) -> None:
+    store = done.root / "store"
+    kept = {path for path in store.rglob("*") if path.is_file()}
+    executed = (done.root / "runs" / "two" / "executed.ipynb").read_bytes()
+    assert executed not in [path.read_bytes() for path in kept]
+    assert (done.root / "product.txt").read_bytes() in [path.read_bytes() for path in kept]
+    assert "runs" not in {path.name for path in store.iterdir()}  # the run cache is never pushed
+    stale = store / "files" / "md5" / "00" / "1122"
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_text("of an older result")
+    ship(done.root)
+    assert {path for path in store.rglob("*") if path.is_file()} == kept
+    assert not stale.parent.exists()
+    with pytest.raises(InputError, match="at most 1e-06 MB"):
+        ship(done.root, limit=1e-6)
+
+
+def test_shipping_refuses_stale_results_and_other_remotes(done: Project, tmp_path: Path) -> None:
+    done.must("dvc", "remote", "add", "--local", "--default", "mine", str(tmp_path / "mine"))
+    with pytest.raises(InputError, match="default DVC remote"):
+        ship(done.root)
+    done.must("dvc", "remote", "default", "--local", "store")
+    done.must("lib.stages", "scale", "full")
+    with pytest.raises(InputError, match="two to be run"):
+        ship(done.root)
+
+
+def test_the_environment_of_dvc_is_not_needed(project: Project) -> None:
+    """Every stage is also a plain command."""
+    shutil.rmtree(project.root / ".dvc", ignore_errors=True)
+    project.must("lib.stages.sources")
+    project.must("lib.stages.notebook", "two")
+    assert (project.root / "runs" / "two" / "executed.ipynb").is_file()
