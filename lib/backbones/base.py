@@ -21,6 +21,7 @@ from lib.core.images import check_images
 from lib.core.recipe import hash_folder
 
 GUIDANCE_MODES = ("distilled", "classifier-free")
+LEVEL_GAP = 1e-3  # a scheduled level this close under `start` is `start`: .95 means the level .9499 of FLUX at 1024 x 1024
 CACHED_PROMPTS = 128  # a FLUX prompt of 512 tokens takes 4 MB in bfloat16
 
 
@@ -72,7 +73,6 @@ class Backbone(ABC):
         self.guidance_mode = self._choose_guidance(guidance_mode)
         self._folder, self._revision = folder, revision
         self._counters: list[Counter] = []
-        self._encoded: torch.Size | None = None  # shape of the latents that `encode` made last
         self._embed_cached = lru_cache(CACHED_PROMPTS)(self._embed_alone)
 
     # What differs between models
@@ -108,7 +108,6 @@ class Backbone(ABC):
             raise InputError(f"image size for {self.name}", found=f"{height} x {width}", expected=expected)
         vae = self.pipe.vae
         latents = vae.encode((2 * image - 1).to(self.device, vae.dtype)).latent_dist.mode().float()
-        self._encoded = latents.shape
         return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -149,18 +148,17 @@ class Backbone(ABC):
         return v_negative + cond.guidance * (v_positive - v_negative)
 
     def times(self, steps: int, start: float = 1.0, *, like: Tensor | None = None) -> Tensor:
-        """The schedule of `steps` steps, cut at noise level `start`: `start`, every scheduled level below it, then 0.
+        """The schedule of `steps` steps, cut at noise level `start`: `start`, every scheduled level below it (by LEVEL_GAP), then 0.
 
         Descending float32 [n + 1] on the CPU. FLUX shifts its schedule by the size of the image, so that the same
-        index is another noise level at another size: the size of the latents `like` [..., h, w], else of those that
-        `encode` made last.
+        index is another noise level at another size: the size of the latents `like` [..., h, w]. SD3 needs no size.
         """
         if steps < 1:
             raise InputError("steps", found=steps, expected="1 or more")
         if not 0 < start <= 1:
             raise InputError("start", found=start, expected="a noise level in (0, 1]")
-        levels = self._schedule(steps, self._encoded if like is None else like.shape)
-        return torch.cat([torch.tensor([float(start)]), levels[levels < start - 1e-6], torch.zeros(1)])
+        levels = self._schedule(steps, None if like is None else like.shape)
+        return torch.cat([torch.tensor([float(start)]), levels[levels < start - LEVEL_GAP], torch.zeros(1)])
 
     @contextmanager
     def count(self) -> Iterator[Counter]:
@@ -198,7 +196,7 @@ class Backbone(ABC):
 
     def _tokens(self, like: torch.Size | None) -> int:
         if like is None:
-            raise InputError("schedule", found="no image encoded yet", expected="one, or times(..., like=latents)")
+            raise InputError("schedule", found="no image size", expected="times(steps, start, like=latents)")
         return (like[-2] // self.patch) * (like[-1] // self.patch)
 
     def _evaluate(self, x: Tensor, t: float | Tensor, cond: Conditioning, guidance: float) -> Tensor:

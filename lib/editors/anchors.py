@@ -70,7 +70,7 @@ def pixel_paste(
     """Text-to-image inside the mask, the source's own pixels outside."""
     made = text_to_image(backbone, batch, settings, noise=noise, callback=callback)
     source = batch.image.to(made.image)
-    return EditResult(torch.where(batch.mask.to(source.device), source, made.image), latents=made.latents)
+    return EditResult(torch.where(batch.mask.to(source.device), made.image, source), latents=made.latents)
 
 
 def ground_truth(

@@ -75,11 +75,12 @@ def reconstruction_psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def encode_all(vae: AutoencoderKL, images: Tensor, batch: int = 200) -> Tensor:
-    """Normalised latents (z - shift) * scale, mode not sample: float16 [N, 16, 16, 16] of uint8 pictures."""
+def encode_all(vae: AutoencoderKL, images: Tensor, batch: int = 40) -> Tensor:
+    """Normalised latents (z - shift) * scale, mode not sample: float16 [N, 16, 16, 16] of uint8 pictures, computed in bfloat16."""
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
-    parts = [(vae.encode(to_model(part)).latent_dist.mode() - shift) * scale for part in images.split(batch)]
-    return torch.cat([part.half() for part in parts])
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [(vae.encode(to_model(part)).latent_dist.mode() - shift) * scale for part in images.split(batch)]
+    return torch.cat([part.half() for part in parts]).contiguous()
 
 
 def train(scratch: Path, settings: AutoencoderTraining) -> tuple[AutoencoderKL, dict[str, float]]:

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from lib.core.errors import InputError
 from lib.core.paths import MODELS, RUNS
@@ -39,8 +40,8 @@ class FlowTraining:
     singles: int = 5000
     pairs: int = 9000
     distilled: int = 10000
-    single_scenes: int = 36000
-    pair_scenes: int = 18000
+    single_scenes: int = 30000
+    pair_scenes: int = 15000
     batch: int = 48
     muon_lr: float = 0.02
     adamw_lr: float = 1e-3
@@ -83,8 +84,8 @@ def corpus(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> Corpus:
         scenes: list[Scene] = [*sample_scenes("train", settings.single_scenes, seed=settings.seed)]
         scenes += sample_scenes("train", settings.pair_scenes, objects=2, seed=settings.seed)
         parts = [scenes[i : i + 2000] for i in range(0, len(scenes), 2000)]
-        images = (torch.from_numpy(render_all(part)).permute(0, 3, 1, 2) for part in parts)
-        latents = torch.cat([encode_all(vae, part) for part in images])
+        images = (torch.from_numpy(render_all(part)).permute(0, 3, 1, 2).contiguous() for part in parts)
+        latents = torch.cat([encode_all(vae, part) for part in tqdm(images, "encoding", len(parts), disable=None)])
         rng = Random(settings.seed)
         said = [[caption(s), *(training_caption(s, rng, 0.4) for _ in range(CAPTIONS_PER_SCENE - 1))] for s in scenes]
         ids = [tokens([texts[k] for texts in said]) for k in range(CAPTIONS_PER_SCENE)]

@@ -13,7 +13,8 @@ from lib.stages.imports import closure, notebook_imports
 from lib.stages.sources import find_notebooks, read_notebook, strip
 
 ENTRY = re.compile(r"-m\s+(?P<module>lib(?:\.\w+)+)(?:[ \t]+(?P<argument>[\w./-]+))?")
-NOTEBOOK = "lib.stages.notebook"
+NOTEBOOK = "lib.stages.notebook"  # its argument names a notebook
+TRAINING = "lib.stages.train"  # its argument names a module of lib.learning
 
 
 def dependencies(entry: str, root: Path = ROOT) -> list[str]:
@@ -39,6 +40,9 @@ def check_dvc(dvc_yaml: Path, root: Path = ROOT) -> list[str]:
             continue
         needed: set[str] = set()
         for entry in entries:
+            if entry["module"] == TRAINING:  # what carries a training (scratch, publishing) does not change its result
+                needed |= set(dependencies(f"lib.learning.{entry['argument']}", root))
+                continue
             needed |= set(dependencies(entry["module"], root))
             if entry["module"] == NOTEBOOK:
                 needed |= {*dependencies(entry["argument"], root), f"runs/sources/{entry['argument']}.ipynb"}

@@ -1,4 +1,7 @@
-"""What a notebook leaves behind: the folder for its outputs, and writers that give equal bytes for equal values."""
+"""What a notebook leaves behind: the folder for its outputs, and writers that give equal bytes for equal values.
+
+The writers return nothing: as the last line of a cell they show nothing.
+"""
 
 import json
 import math
@@ -29,15 +32,15 @@ def scratch_dir(name: str | None = None) -> Path:
     return _folder("PALIMPSEST_SCRATCH", name, "interactive-work")
 
 
-def write_metrics(metrics: Mapping[str, Mapping[str, float]]) -> Path:
+def write_metrics(metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Write metrics.json: arm -> name -> number, rounded to 4 significant digits.
 
     A name with an interval has `name_low` and `name_high` beside it. InputError for more than five names in an arm, a
     bound without its name, or a value that is not a finite number.
     """
-    rounded = {str(arm): {str(key): round_value(value) for key, value in row.items()} for arm, row in metrics.items()}
+    rounded = {str(arm): _rounded(row) for arm, row in metrics.items()}
     check_metrics(rounded)
-    return _write("metrics.json", json.dumps(rounded, indent=1, ensure_ascii=False) + "\n")
+    _write("metrics.json", json.dumps(rounded, indent=1, ensure_ascii=False) + "\n")
 
 
 def round_value(value: Any) -> Any:
@@ -68,7 +71,7 @@ def check_metrics(metrics: Any, thing: str = "metrics.json") -> None:
                 raise InputError(where, found=value, expected=f"{DIGITS} significant digits: {round_value(value)}")
 
 
-def save_table(table: Any, name: str = "results") -> Path:
+def save_table(table: Any, name: str = "results") -> None:
     """Write a DataFrame as <name>.parquet: one row per case, arm, seed and metric, in the order given; no index."""
     import pandas as pd
     import pyarrow as pa
@@ -80,19 +83,20 @@ def save_table(table: Any, name: str = "results") -> Path:
     arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
     path = _prepare(f"{name}.parquet")
     pq.write_table(arrow, path, compression="zstd", compression_level=9, store_schema=False)
-    return path
 
 
-def save_csv(table: Any, name: str) -> Path:
+def save_csv(table: Any, name: str) -> None:
     """Write a DataFrame as <name>.csv for `dvc plots`: 6 significant digits, no index."""
-    return _write(f"{name}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    _write(f"{name}.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
 
 
-def save_figure(figure: Any, name: str) -> Path:
+def save_figure(figure: Any, name: str) -> None:
     """Write a matplotlib figure as figures/<name>.png, 120 dots per inch, without the library's version inside."""
-    path = _prepare(f"figures/{name}.png")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    return path
+    figure.savefig(_prepare(f"figures/{name}.png"), dpi=120, metadata={"Software": None})
+
+
+def _rounded(row: Any) -> Any:
+    return {str(key): round_value(value) for key, value in row.items()} if isinstance(row, Mapping) else row
 
 
 def _folder(variable: str, name: str | None, below: str) -> Path:
@@ -113,7 +117,5 @@ def _prepare(name: str) -> Path:
     return path
 
 
-def _write(name: str, text: str) -> Path:
-    path = _prepare(name)
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
+def _write(name: str, text: str) -> None:
+    _prepare(name).write_text(text, encoding="utf-8", newline="\n")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def look(root: Path = ROOT) -> list[Step]:
     for logger in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(logger).setLevel(logging.ERROR)  # that unshipped outputs cannot be pulled is no news
     try:
-        with Repo(str(root)) as repo, lock_repo(repo):
+        with chdir(root), Repo() as repo, lock_repo(repo):  # DVC names stages relative to the working directory
             graph = get_active_graph(repo.index.graph)
             order = _sorted(graph)
             stages = {stage.addressing: stage for stage in order if _would_run(repo, graph, stage)}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def _push(root: Path) -> list[tuple[str, str]]:
     """Push; return (path, md5) of every output that is shipped. The run cache is never pushed."""
     from dvc.repo import Repo
 
-    with Repo(str(root)) as repo:
+    with chdir(root), Repo() as repo:
         remote = repo.cloud.get_remote(command="push")
         if Path(remote.path).resolve() != (root / "store").resolve():
             raise InputError("default DVC remote", found=remote.path, expected="store/; see .dvc/config.local")

@@ -40,7 +40,9 @@ def train(name: str) -> None:
     guard = guard_sources(values=lambda: load_section(name))
     settings = settings_from(load_section(name), module.SETTINGS)
     fixed = {key: value for key, value in asdict(settings).items() if key not in module.CONTINUABLE}
-    with stage_scratch(name, fingerprint={"world": world_fingerprint(), "settings": fixed, **module.inputs()}) as scratch:
+    with stage_scratch(
+        name, fingerprint={"world": world_fingerprint(), "settings": fixed, **module.inputs()}
+    ) as scratch:
         outputs = module.stage(scratch, settings)
         guard.check()
         publish(outputs)

@@ -1,7 +1,7 @@
 """What the world is, as 16 characters: a checkpoint trained on the world fits as long as they stay the same.
 
-Pixels and words are hashed, never source text: a rewritten comment, a faster renderer or a new docstring leaves the fingerprint as it is;
-a redrawn sprite, another word or another order of random draws changes it.
+Pixels and words are hashed, never source text: a rewritten comment, a faster renderer or a new docstring leaves the
+fingerprint as it is; a redrawn sprite, another word or another order of random draws changes it.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def sampled_scenes() -> Iterator[Scene]:
 
 
 def world_fingerprint() -> str:
-    """16 hex characters of the sha256 over pictures, captions and words of fixed scenes, and captions and masks of fixed edits."""
+    """16 hex characters of the sha256 over pictures and captions of fixed scenes, captions and masks of fixed edits."""
     digest = sha256(" ".join(vocabulary()).encode())  # a word's token id is its place in this list
     rng = Random("fingerprint")
     for scene in (*sprite_scenes(), *sampled_scenes()):

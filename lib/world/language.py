@@ -1,6 +1,7 @@
 """The language of the world: captions, instructions and yes/no questions, all functions of the record.
 
-caption := thing [ "on the left and" thing "on the right of" | PLACE ] "a" PATTERN COLOUR "background" [ "in" STYLE "style" ]
+caption := thing [ "on the left and" thing "on the right of" | PLACE ] ground
+ground := "a" PATTERN COLOUR "background" [ "in" STYLE "style" ]
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,7 @@ DROPPABLE = ("tint", "size", "place", "accessory", "background", "pattern", "ski
 
 def with_article(phrase: str) -> str:
     """The phrase with "a" or "an" before it."""
-    return f"{'an' if phrase.split()[0] in AN else 'a'} {phrase}"
+    return f"{'an' if phrase.partition(' ')[0] in AN else 'a'} {phrase}"
 
 
 def describe(thing: Thing, *, size: bool = True, silent: frozenset[str] = frozenset()) -> str:
@@ -72,29 +73,39 @@ def caption(scene: Scene, silent: Iterable[str] = ()) -> str:
 
 
 def training_caption(scene: Scene, rng: Random, drop: float = 0.15) -> str:
-    """A caption for training: with probability `drop` one to four attributes are left unsaid, so that short prompts work."""
+    """A caption for training: with probability `drop` one to four attributes are left unsaid, as in short prompts."""
     silent = rng.sample(DROPPABLE, rng.randint(1, 4)) if rng.random() < drop else ()
     return caption(scene, silent)
 
 
 def vocabulary() -> list[str]:
     """Every word of captions, instructions' nouns and questions, sorted: what a tokenizer must keep whole."""
-    closed = "a an of on in at the and with left right center top bottom background style plain".split()
+    closed = ("a", "an", "of", "on", "in", "at", "the", "and", "with", "background", "style")
     lists = (NOUNS, TINTS, SIZES, PLACES, ACCESSORIES, BACKGROUNDS, PATTERNS, STYLES, SKINS, HAIRS)
     return sorted({*closed, *(word for words in lists for word in words)})
 
 
-# Instructions: (brief, expressive, ambiguous) per changed attribute; {old}, {new} are words, {thing} the object before the edit.
+# (brief, expressive, ambiguous): {old}, {new} are words, {thing} the object before the edit, {kind} a phrase.
 INSTRUCTIONS: dict[str, tuple[str, str, str]] = {
     "object": (
         "turn the {old} into {a_new}",
         "I had hoped to find {a_new} where the {old} is; could you swap them and leave the rest alone?",
-        "put another {kind} in place of the {old}",
+        "put {kind} in place of the {old}",
+    ),
+    "random": (
+        "turn the {old} into {a_new} and make the background {ground}",
+        "I had hoped for {a_new} where the {old} is, and for {a_ground} background; could you see to both?",
+        "put {kind} in place of the {old} and change the background color",
     ),
     "tint": (
         "make the {thing} {new}",
         "the {thing} would look so much better in {new}, everything else may stay as it is",
         "give the {thing} another color",
+    ),
+    "hair": (
+        "make the {thing} {new}",
+        "I had always pictured the {thing} {new}, everything else may stay as it is",
+        "give the {thing} another hairstyle",
     ),
     "size": (
         "make the {thing} {new}",
@@ -110,6 +121,11 @@ INSTRUCTIONS: dict[str, tuple[str, str, str]] = {
         "give the {thing} a {new}",
         "the {thing} is off to a party: what it needs now is a {new}, please",
         "dress the {thing} up",
+    ),
+    "redress": (
+        "take the {old} off the {thing} and give it {a_new}",
+        "that {old} does not suit the {thing} at all: what it needs instead is {a_new}, please",
+        "let the {thing} wear something else",
     ),
     "background": (
         "make the background {new}",
@@ -146,8 +162,11 @@ TONES = ("brief", "expressive", "ambiguous")
 
 
 def instructions(change: str, **words: str) -> dict[str, str]:
-    """The three instructions of a change (a key of INSTRUCTIONS), by tone. Words: old, new, thing, side, kind as the change needs."""
-    words |= {"a_new": with_article(words["new"])} if "new" in words else {}
+    """The three instructions of a change (a key of INSTRUCTIONS), by tone.
+
+    Words as the change needs them: old, new, thing, side, kind, ground.
+    """
+    words |= {f"a_{name}": with_article(words[name]) for name in ("new", "ground") if name in words}
     return {tone: text.format(**words) for tone, text in zip(TONES, INSTRUCTIONS[change], strict=True)}
 
 
@@ -172,6 +191,8 @@ def question(name: str, value: str, attributes: Mapping[str, str]) -> str:
     return QUESTIONS[kind].format(value=said, noun=attributes.get(f"object.{slot}", ""))
 
 
-def kind_of(noun: str) -> str:
-    """The word for the category of a noun, as ambiguous instructions use it."""
-    return category(noun)[1]
+def kind_of(noun: str, than: str) -> str:
+    """What an ambiguous instruction calls a noun in place of `than`: "a fruit", "another fruit" if `than` is one."""
+    kind = category(noun)[1]
+    words = "thing from the sky" if kind == "weather" else kind
+    return f"another {words}" if kind == category(than)[1] else with_article(words)

@@ -46,7 +46,7 @@ def test_counted_evaluations_are_the_formula(name, guidance_mode, more):
     settings = SMALL[name] | ({"n_avg": 1, "tail": 0.0} if name == "flowedit" else {}) | more
     (found,) = run_editor(name, Mixture(guidance_mode=guidance_mode), some_cases(1), settings)
     start = settings.get("start", 0.75 if name == "sdedit" else 0.95)
-    levels = [t for t in Mixture()._schedule(settings["steps"], None).tolist() if t < start - 1e-6]
+    levels = [t for t in Mixture()._schedule(settings["steps"], None).tolist() if t < start - 1e-3]
     branches = {"sdedit": 1, "ode-inversion": 2, "flowedit": 2}[name]
     passes = 2 if guidance_mode == "classifier-free" else 1
     assert found.nfe == (len(levels) + 1) * branches * passes
@@ -61,9 +61,8 @@ def test_guidance_1_costs_one_evaluation_and_the_tail_none_of_the_source():
 
 def test_the_papers_defaults_cost_what_the_paper_says():
     """n_max = 24 of 28 at 1024 x 1024 (shift 1.15) starts from level .9499 and costs 48 evaluations."""
-    start = Mixture(shift=1.15)._schedule(28, None)[4].item()
-    assert start == pytest.approx(0.95, abs=2e-4)
-    (found,) = run_editor("flowedit", Mixture(shift=1.15), some_cases(1), {"start": start})
+    assert Mixture(shift=1.15)._schedule(28, None)[4].item() == pytest.approx(0.95, abs=2e-4)
+    (found,) = run_editor("flowedit", Mixture(shift=1.15), some_cases(1))
     assert found.nfe == 48
 
 

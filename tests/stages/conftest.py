@@ -96,15 +96,11 @@ def notebook(*cells: dict) -> dict:
     return {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A project whose notebook `two` runs in a few seconds."""
-    root = tmp_path / "a project"
+def begin(root: Path) -> Project:
+    """A project in `root` whose notebook `two` runs in a few seconds."""
     parts = ["lib/__init__.py", "lib/core/__init__.py", "lib/core/errors.py", "lib/core/paths.py"]
-    for file in [
-        *parts,
-        *(f"lib/stages/{path.name}" for path in (ROOT / "lib" / "stages").iterdir() if path.is_file()),
-    ]:
+    stages = sorted(path.name for path in (ROOT / "lib" / "stages").iterdir() if path.is_file())
+    for file in [*parts, *(f"lib/stages/{name}" for name in stages)]:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, root / file)
     text = "# kept\nscale: smoke  # and this\ntwo:\n  count: {smoke: 2, default: 3, full: 4}\n  rate: 1e-1\n"
@@ -114,15 +110,42 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-@pytest.fixture
-def pipeline(project: Project) -> Project:
+def begin_pipeline(root: Path) -> Project:
     """The same with DVC, a store and a commit; nothing has run yet."""
+    made = begin(root)
     for name in (".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, project.root / name)
-    (project.root / "dvc.yaml").write_text(PIPELINE)
-    project.git("init", "--quiet")
-    project.must("dvc", "init", "--quiet")
-    shutil.copy(ROOT / ".dvc" / "config", project.root / ".dvc" / "config")
-    project.git("add", "--all")
-    project.git("commit", "--quiet", "--message", "begin")
-    return project
+        shutil.copy(ROOT / name, root / name)
+    (root / "dvc.yaml").write_text(PIPELINE)
+    made.git("init", "--quiet")
+    made.must("dvc", "init", "--quiet")
+    shutil.copy(ROOT / ".dvc" / "config", root / ".dvc" / "config")
+    made.git("add", "--all")
+    made.git("commit", "--quiet", "--message", "begin")
+    return made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return begin(tmp_path / "a project")
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Project:
+    return begin_pipeline(tmp_path / "a project")
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have all run, and that was shipped and committed. Copy it; leave it as it is."""
+    made = begin_pipeline(tmp_path_factory.mktemp("results") / "a project")
+    made.must("lib.stages", "repro", LONG="1")
+    made.must("lib.stages", "ship")
+    made.git("add", "--all")
+    made.git("commit", "--quiet", "--message", "results")
+    return made.root
+
+
+@pytest.fixture
+def done(results: Path, tmp_path: Path) -> Project:
+    """A copy of that project."""
+    return Project(shutil.copytree(results, tmp_path / "a project", symlinks=True))

@@ -4,12 +4,13 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from lib.core.errors import InputError
+from lib.core.errors import InputError, PalimpsestError
 from lib.stages.notebook import run_notebook
 
 from .conftest import PARAMETERS, Project
@@ -101,22 +102,45 @@ def test_a_source_must_be_there_and_fresh(project: Project) -> None:
         run_notebook("three", root=project.root)
 
 
-def test_metrics_are_asked_for(project: Project) -> None:
-    project.write_notebook("two", "pass")
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], object]], None]:
+    """Let a function, given the output folder, stand in for the notebook's run: no kernel."""
+
+    def put(work: Callable[[Path], object]) -> None:
+        def execute(name: str, source: dict, values: dict, *, out: Path, **_: object) -> dict:
+            work(out)
+            return source
+
+        monkeypatch.setattr("lib.stages.notebook._execute", execute)
+
+    return put
+
+
+def test_metrics_are_asked_for(project: Project, stand_in: Callable) -> None:
     project.must("lib.stages", "strip")
-    done = project.run("lib.stages.notebook", "two")
-    assert done.returncode == 2
-    assert "no metrics.json" in done.stderr
+    stand_in(lambda out: (out / "table.csv").touch())
+    with pytest.raises(InputError, match=r"no metrics\.json; expected a call of `write_metrics`"):
+        run_notebook("two", root=project.root)
+    stand_in(lambda out: (out / "metrics.json").write_text('{"arm": {"a": 0.123456}}'))
+    with pytest.raises(InputError, match="4 significant digits"):
+        run_notebook("two", root=project.root)
     assert not (project.root / "runs" / "two").exists()
+    stand_in(lambda out: (out / "metrics.json").write_text('{"arm": {"a": 0.1235}}'))
+    run_notebook("two", root=project.root)
+    assert (project.root / "runs" / "two" / "metrics.json").is_file()
 
 
-def test_an_edit_during_the_run_publishes_nothing(project: Project) -> None:
-    edit = "from lib.core.paths import ROOT\n(ROOT / 'params.yaml').write_text('scale: smoke\\ntwo: {count: 9}\\n')\n"
-    project.write_notebook("two", edit + "from lib.stages.outputs import write_metrics\nwrite_metrics({'a': {'b': 1}})")
+@pytest.mark.parametrize(("file", "said"), [("params.yaml", "the parameters"), ("lib/stages/outputs.py", "lib/stages")])
+def test_an_edit_during_the_run_publishes_nothing(project: Project, stand_in: Callable, file: str, said: str) -> None:
+    def work(out: Path) -> None:
+        (out / "metrics.json").write_text('{"arm": {"a": 1}}')
+        edited = project.root / file
+        edited.write_text(edited.read_text().replace("smoke: 2", "smoke: 3") + "# edited\n")
+
     project.must("lib.stages", "strip")
-    done = project.run("lib.stages.notebook", "two")
-    assert done.returncode == 1
-    assert "changed while the stage ran: the parameters" in done.stderr
+    stand_in(work)
+    with pytest.raises(PalimpsestError, match=f"changed while the stage ran: {said}"):
+        run_notebook("two", root=project.root)
     assert not (project.root / "runs" / "two").exists()
 
 

@@ -1,0 +1,93 @@
+"""Run editors at several settings on the same cases and keep what was made with its scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from lib.backbones.base import Backbone
+from lib.bench.cases import EditCase
+from lib.editors.anchors import ANCHORS, run_anchor
+from lib.editors.run import Edited, run_editor
+from lib.metrics.score import Parser, score
+
+COLUMNS = ["case", "arm", "seed", "metric", "value"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One editor at one setting on all cases, for one or more seeds. `edited` are the results of the first seed."""
+
+    label: str
+    editor: str
+    edited: list[Edited]
+    rows: list[dict[str, Any]]  # tidy scores: case, arm, seed, metric, value
+
+    @property
+    def nfe(self) -> float:
+        """Transformer evaluations per image."""
+        return self.edited[0].nfe
+
+
+def grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """All combinations of the values per setting, the last axis fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+
+
+def label_of(editor: str, settings: Mapping[str, Any]) -> str:
+    """ "flowedit start=0.8 target_guidance=3.5": an arm's name in tables."""
+    return " ".join([editor, *(f"{name}={value:g}" for name, value in settings.items())])
+
+
+def run_arm(
+    editor: str,
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    settings: Mapping[str, Any] | None,
+    parser: Parser | None,
+    *,
+    label: str | None = None,
+    seeds: Sequence[int] = (0,),
+    batch_size: int = 32,
+) -> Arm:
+    """One editor or anchor at one setting, scored; NFE is among the rows."""
+    label = label or label_of(editor, settings or {})
+    by_seed: list[list[Edited]] = []
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        if editor in ANCHORS:
+            edited = run_anchor(editor, backbone, cases, settings, seed=seed, batch_size=batch_size, progress=False)
+        else:
+            edited = run_editor(editor, backbone, cases, settings, seed=seed, batch_size=batch_size, progress=False)
+        rows += score(edited, cases, parser, arm=label)
+        rows += [{"case": e.case_id, "arm": label, "seed": seed, "metric": "nfe", "value": e.nfe} for e in edited]
+        by_seed.append(edited)
+    return Arm(label, editor, by_seed[0], rows)
+
+
+def run_arms(
+    plan: Sequence[tuple[str, Mapping[str, Any] | None]],
+    backbone: Backbone,
+    cases: Sequence[EditCase],
+    parser: Parser | None,
+    *,
+    labels: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    batch_size: int = 32,
+) -> list[Arm]:
+    """`run_arm` for each (editor, settings) of a plan, with one progress bar (none in headless runs)."""
+    names = labels or [label_of(editor, settings or {}) for editor, settings in plan]
+    bar = tqdm(list(zip(names, plan, strict=True)), desc="arms", unit="arm", disable=None)
+    return [
+        run_arm(editor, backbone, cases, settings, parser, label=label, seeds=seeds, batch_size=batch_size)
+        for label, (editor, settings) in bar
+    ]
+
+
+def table_of(arms: Sequence[Arm], cases: Sequence[EditCase]) -> pd.DataFrame:
+    """Tidy scores of all arms with the edit type of each case as `stratum`."""
+    table = pd.DataFrame([row for arm in arms for row in arm.rows], columns=COLUMNS)
+    return table.assign(stratum=table["case"].map({case.id: case.edit_type for case in cases}))

@@ -1,0 +1,1 @@
+"""What the notebooks show: figures in one style, readings of pictures, and the panel to play with."""
