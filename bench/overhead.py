@@ -65,7 +65,10 @@ def measure(
     with torch.inference_mode():
         for editor in editors:  # warms up, and keeps the inputs of every call
             kept = calls[editor.name]
-            keep = lambda module, inputs, named, kept=kept: kept.append((inputs, named))  # noqa: E731
+
+            def keep(module: Any, inputs: tuple, named: dict, kept: list = kept) -> None:
+                kept.append((inputs, named))
+
             handle = transformer.register_forward_pre_hook(keep, with_kwargs=True)
             _edit(editor, backbone, batch)
             handle.remove()

@@ -21,7 +21,7 @@ from lib.core.images import check_images
 from lib.core.recipe import hash_folder
 
 GUIDANCE_MODES = ("distilled", "classifier-free")
-LEVEL_GAP = 1e-3  # a scheduled level this close under `start` is `start`: .95 means the level .9499 of FLUX at 1024 x 1024
+LEVEL_GAP = 1e-3  # a level this close under `start` is `start`: .95 means the .9499 of FLUX at 1024 x 1024
 CACHED_PROMPTS = 128  # a FLUX prompt of 512 tokens takes 4 MB in bfloat16
 
 
@@ -148,7 +148,8 @@ class Backbone(ABC):
         return v_negative + cond.guidance * (v_positive - v_negative)
 
     def times(self, steps: int, start: float = 1.0, *, like: Tensor | None = None) -> Tensor:
-        """The schedule of `steps` steps, cut at noise level `start`: `start`, every scheduled level below it (by LEVEL_GAP), then 0.
+        """The schedule of `steps` steps, cut at noise level `start`: `start`, every scheduled level below it (by
+        LEVEL_GAP), then 0.
 
         Descending float32 [n + 1] on the CPU. FLUX shifts its schedule by the size of the image, so that the same
         index is another noise level at another size: the size of the latents `like` [..., h, w]. SD3 needs no size.

@@ -19,7 +19,8 @@ def picture(scene: Scene) -> torch.Tensor:
 
 
 def world_cases(split: str, count: int, *, seed: int = 0) -> list[EditCase]:
-    """`count` edits of a split, the ten types in turn. `extras` holds what only a drawn world knows: `changed`, `protected`,
+    """`count` edits of a split, the ten types in turn. `extras` holds what only a drawn world knows: `changed`,
+    `protected`,
     `before` (attributes), `gap`, `instructions` by tone and `questions` with answers.
 
     Raises:

@@ -32,7 +32,8 @@ def edit_picture(
 ) -> Edited:
     """Edit a picture file and write a PNG that carries its recipe.
 
-    The picture is shrunk to `max_side` pixels if given and cropped in the centre to the sizes that the backbone can read.
+    The picture is shrunk to `max_side` pixels if given and cropped in the centre to the sizes that the backbone can
+    read.
     Raises InputError, with nothing written, for a bad file, prompt, editor, setting or backbone.
     """
     model = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)

@@ -1,6 +1,7 @@
 """`tiny-vae`: an AutoencoderKL (f4, 16 channels) trained on the world; the autoencoder of `tiny-flux`.
 
-    loss = L1 + MSE + beta * KL, latents sampled; shift and scale are measured so that the latents in use have mean 0 and deviation 1.
+loss = L1 + MSE + beta * KL, latents sampled; shift and scale are measured so that the latents in use have mean 0 and
+deviation 1.
 """
 
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def reconstruction_psnr(vae: AutoencoderKL, images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def encode_all(vae: AutoencoderKL, images: Tensor, batch: int = 40) -> Tensor:
-    """Normalised latents (z - shift) * scale, mode not sample: float16 [N, 16, 16, 16] of uint8 pictures, computed in bfloat16."""
+    """Normalised latents (z - shift) * scale, mode not sample: float16 [N, 16, 16, 16] of uint8 pictures, computed in
+    bfloat16.
+    """
     shift, scale = vae.config.shift_factor, vae.config.scaling_factor
     with torch.autocast("cpu", torch.bfloat16):
         parts = [(vae.encode(to_model(part)).latent_dist.mode() - shift) * scale for part in images.split(batch)]
@@ -84,10 +87,15 @@ def encode_all(vae: AutoencoderKL, images: Tensor, batch: int = 40) -> Tensor:
 
 
 def train(scratch: Path, settings: AutoencoderTraining) -> tuple[AutoencoderKL, dict[str, float]]:
-    """Train (or resume) in `scratch`. Returns the averaged model with shift and scale set, and what was measured on test scenes."""
+    """Train (or resume) in `scratch`.
+
+    Returns the averaged model with shift and scale set, and what was measured on test scenes.
+    """
     torch.manual_seed(settings.seed)
     model = build()
-    run = Run(scratch, model, [torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0)])
+    run = Run(
+        scratch, model, [torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0)]
+    )
     data = pictures("train", settings.scenes) if run.step < settings.steps else None
     for step in run.steps(settings.steps, "tiny-vae"):
         draw = step_generator(settings.seed, step)
@@ -96,7 +104,9 @@ def train(scratch: Path, settings: AutoencoderTraining) -> tuple[AutoencoderKL, 
             posterior = model.encode(x).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=draw)
             restored = model.decode(posterior.mean + posterior.std * noise).sample.float()
-        loss = F.l1_loss(restored, x) + F.mse_loss(restored, x) + settings.beta * posterior.kl().mean() / noise[0].numel()
+        loss = (
+            F.l1_loss(restored, x) + F.mse_loss(restored, x) + settings.beta * posterior.kl().mean() / noise[0].numel()
+        )
         run.update(loss, warm_stable_decay(step, settings.steps))
         if step % 250 == 0:
             run.note(loss=loss.item())
@@ -106,7 +116,11 @@ def train(scratch: Path, settings: AutoencoderTraining) -> tuple[AutoencoderKL, 
         z = torch.cat([model.encode(to_model(p)).latent_dist.mode() for p in pictures("train", 600, seed=1).split(100)])
     model.register_to_config(shift_factor=z.mean().item(), scaling_factor=1 / z.std().item())
     psnr = reconstruction_psnr(model, pictures("test", 600))
-    return model, {"psnr_db": psnr.mean().item(), "psnr_db_worst_tenth": psnr.quantile(0.1).item(), "seconds": run.seconds}
+    return model, {
+        "psnr_db": psnr.mean().item(),
+        "psnr_db_worst_tenth": psnr.quantile(0.1).item(),
+        "seconds": run.seconds,
+    }
 
 
 SETTINGS = AutoencoderTraining
@@ -127,8 +141,10 @@ def stage(scratch: Path, settings: AutoencoderTraining) -> dict[Path, Path]:
     model.half().save_pretrained(folder, safe_serialization=True)
     about = {
         "What": "An AutoencoderKL of 0.94 M parameters (f4, 16 channels), made for the autoencoder of tiny-flux.",
-        "Data": f"{settings.scenes} scenes of the emoji world, train split; {settings.steps} steps of {settings.batch} pictures.",
-        "Limits": f"64 x 64 drawings only. The worst tenth of held-out scenes lies under {found['psnr_db_worst_tenth']:.1f} dB.",
+        "Data": f"{settings.scenes} scenes of the emoji world, train split; "
+        f"{settings.steps} steps of {settings.batch} pictures.",
+        "Limits": "64 x 64 drawings only. The worst tenth of held-out scenes lies under "
+        f"{found['psnr_db_worst_tenth']:.1f} dB.",
         "Time": f"{found['seconds'] / 60:.0f} minutes on two CPU cores.",
     }
     write_card(folder, "tiny-vae", about, gates)

@@ -1,7 +1,10 @@
-"""`tiny-flux`: flow matching on the world, one-object scenes first, two-object scenes second, guidance distillation last.
+"""`tiny-flux`: flow matching on the world, one-object scenes first, two-object scenes second, guidance distillation
+last.
 
-Flow matching (Lipman et al. 2210.02747, rectified flow 2209.03003): x_t = (1-t) x0 + t eps, loss |v(x_t, t, c) - (eps - x0)|^2.
-Guidance distillation (Meng et al. 2210.03142): a frozen copy of the weights gives v_u + w (v_c - v_u); the student, told w, learns to equal it.
+Flow matching (Lipman et al. 2210.02747, rectified flow 2209.03003): x_t = (1-t) x0 + t eps, loss |v(x_t, t, c) - (eps
+- x0)|^2.
+Guidance distillation (Meng et al. 2210.03142): a frozen copy of the weights gives v_u + w (v_c - v_u); the student,
+told w, learns to equal it.
 """
 
 from dataclasses import dataclass
@@ -35,7 +38,10 @@ CAPTIONS_PER_SCENE = 3  # the first complete, the others with attributes left un
 
 @dataclass(frozen=True)
 class FlowTraining:
-    """Settings of the training. Steps are cumulative: singles until `singles`, both until `pairs`, distillation until `distilled`."""
+    """Settings of the training.
+
+    Steps are cumulative: singles until `singles`, both until `pairs`, distillation until `distilled`.
+    """
 
     singles: int = 5000
     pairs: int = 9000
@@ -59,8 +65,12 @@ class Corpus:
     t5_ids: Tensor
     singles: int  # the first so many scenes hold one object
 
-    def batch(self, size: int, draw: torch.Generator, *, pair_share: float, drop: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Packed latents [B, 64, 64] and token ids; `pair_share` of the rows hold two objects, `drop` have the empty prompt."""
+    def batch(
+        self, size: int, draw: torch.Generator, *, pair_share: float, drop: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Packed latents [B, 64, 64] and token ids; `pair_share` of the rows hold two objects, `drop` have the empty
+        prompt.
+        """
         pairs = round(size * pair_share)
         rows = torch.cat([
             torch.randint(self.singles, (size - pairs,), generator=draw),
@@ -96,7 +106,10 @@ def corpus(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> Corpus:
 
 
 def train(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> tuple[TinyFlux, TinyFlux, float]:
-    """Train (or resume) in `scratch`: the flow, then the distillation from its moving average. Returns (student, teacher, seconds)."""
+    """Train (or resume) in `scratch`: the flow, then the distillation from its moving average.
+
+    Returns (student, teacher, seconds).
+    """
     data = corpus(scratch, vae, settings)
     (scratch / "flow").mkdir(exist_ok=True)
     flow = train_flow(scratch / "flow", data, settings)
@@ -128,7 +141,10 @@ def train_flow(scratch: Path, data: Corpus, settings: FlowTraining) -> Run:
 
 
 def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTraining) -> Run:
-    """Distil classifier-free guidance into the guidance embedding. One row in four keeps guidance 1, the plain velocity."""
+    """Distil classifier-free guidance into the guidance embedding.
+
+    One row in four keeps guidance 1, the plain velocity.
+    """
     teacher.eval().requires_grad_(False)
     student = TinyFlux()
     student.load_state_dict(teacher.state_dict())
@@ -181,7 +197,10 @@ def inputs() -> dict[str, str]:
 
 
 def stage(scratch: Path, settings: FlowTraining) -> dict[Path, Path]:
-    """Train, judge by the parser, write the pipeline folder, the card and the metrics. Returns finished output -> final place."""
+    """Train, judge by the parser, write the pipeline folder, the card and the metrics.
+
+    Returns finished output -> final place.
+    """
     if not (MODELS / "tiny-vae" / "config.json").is_file():
         raise InputError("models/tiny-vae", found="no such folder", expected="the stage `tiny-vae` to have run")
     vae = AutoencoderKL.from_pretrained(MODELS / "tiny-vae", torch_dtype=torch.float32, use_safetensors=True).eval()
@@ -195,13 +214,13 @@ def stage(scratch: Path, settings: FlowTraining) -> dict[Path, Path]:
     scenes = f"{settings.single_scenes} one-object and {settings.pair_scenes} two-object scenes"
     errors = ", ".join(f"{k.rpartition('_')[2]}: {v:.2f}" for k, v in found.items() if k.startswith("distillation"))
     about = {
-        "What": "A complete FluxPipeline: FluxTransformer2DModel (2 double, 4 single blocks, 6 heads of 32; 5.2 M parameters), "
-        "CLIP text model, T5 encoder, both tokenizers, tiny-vae, FLUX.1-dev's scheduler with dynamic shift.",
-        "Data": f"{scenes} of the emoji world, train split, with captions; {settings.singles} steps of {settings.batch} on one object, "
-        f"up to step {settings.pairs} on both, up to {settings.distilled} guidance distillation.",
+        "What": "A complete FluxPipeline: FluxTransformer2DModel (2 double, 4 single blocks, 6 heads of 32; 5.2 M "
+        "parameters), CLIP text model, T5 encoder, both tokenizers, tiny-vae, FLUX.1-dev's scheduler.",
+        "Data": f"{scenes} of the emoji world, train split, with captions; {settings.singles} steps of "
+        f"{settings.batch} on one object, up to {settings.pairs} on both, to {settings.distilled} distillation.",
         "Guidance": f"1 is the plain conditional velocity; 1 to 8 is distilled. Relative error by scale: {errors}.",
-        "Limits": "64 x 64 drawings and the words of the world only; it cannot edit photographs. Other words are spelled in letters "
-        "that it never learned to read.",
+        "Limits": "64 x 64 drawings and the words of the world only; it cannot edit photographs. Other words are "
+        "spelled in letters that it never learned to read.",
         "Time": f"{seconds / 60:.0f} minutes on two CPU cores.",
     }
     write_card(folder, "tiny-flux", about, judged)

@@ -1,4 +1,6 @@
-"""How good a trained `tiny-flux` is: text to image through FluxPipeline itself on held-out scenes, judged by the parser."""
+"""How good a trained `tiny-flux` is: text to image through FluxPipeline itself on held-out scenes, judged by the
+parser.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,13 @@ JUDGED = ("object", "tint", "place", "background", "pattern")  # attributes with
 
 
 def text_to_image(
-    pipeline: FluxPipeline, prompts: Sequence[str], *, guidance: float, steps: int = 28, true_cfg: bool = False, batch: int = 50
+    pipeline: FluxPipeline,
+    prompts: Sequence[str],
+    *,
+    guidance: float,
+    steps: int = 28,
+    true_cfg: bool = False,
+    batch: int = 50,
 ) -> Tensor:
     """Pictures [N, 3, 64, 64] in [0, 1] of prompts; noise keyed by the prompt's index."""
     pictures = []
@@ -45,8 +53,12 @@ def text_to_image(
 
 
 @torch.no_grad()
-def distillation_error(student: TinyFlux, teacher: TinyFlux, scenes: Sequence[Scene], latents: Tensor, scale: float) -> float:
-    """|v(w) - g| / |g| of the student against the teacher's g = v_u + w (v_c - v_u), on latents [N, 16, 16, 16] of scenes."""
+def distillation_error(
+    student: TinyFlux, teacher: TinyFlux, scenes: Sequence[Scene], latents: Tensor, scale: float
+) -> float:
+    """|v(w) - g| / |g| of the student against the teacher's g = v_u + w (v_c - v_u), on latents [N, 16, 16, 16] of
+    scenes.
+    """
     ids = tokens([caption(scene) for scene in scenes])
     draw, x0 = step_generator(13, 0), pack(latents)
     t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
@@ -68,7 +80,9 @@ class Levels:
 def measure(
     student: TinyFlux, teacher: TinyFlux, vae: AutoencoderKL, parser: Parser, *, count: int = 300, guidance: float = 3.5
 ) -> dict[str, float]:
-    """Accuracy per attribute at distilled guidance on one-object scenes and on pairs, and the distillation's relative errors."""
+    """Accuracy per attribute at distilled guidance on one-object scenes and on pairs, and the distillation's relative
+    errors.
+    """
     pipeline = as_pipeline(student, vae)
     pipeline.set_progress_bar_config(disable=True)
     found: dict[str, float] = {}
@@ -78,7 +92,9 @@ def measure(
         found |= {f"{kind}_{name}": value for name, value in accuracies(parser, images, scenes).items()}
     scenes = [*sample_scenes("test", 100, seed=22)]
     latents = encode_all(vae, torch.from_numpy(render_all(scenes)).permute(0, 3, 1, 2)).float()
-    errors = {scale: distillation_error(student, teacher, scenes, latents, scale) for scale in (1.0, 2.0, 3.5, 5.5, 8.0)}
+    errors = {
+        scale: distillation_error(student, teacher, scenes, latents, scale) for scale in (1.0, 2.0, 3.5, 5.5, 8.0)
+    }
     return found | {f"distillation_error_at_{scale:g}": error for scale, error in errors.items()}
 
 

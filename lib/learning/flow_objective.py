@@ -1,4 +1,6 @@
-"""Flow matching's pieces: tokens of prompts, noise levels of training, classifier-free guidance of the model in training."""
+"""Flow matching's pieces: tokens of prompts, noise levels of training, classifier-free guidance of the model in
+training.
+"""
 
 from collections.abc import Sequence
 
@@ -27,7 +29,9 @@ def noise_levels(count: int, draw: torch.Generator) -> Tensor:
 def guided(
     model: TinyFlux, x: Tensor, t: Tensor, ids: tuple[Tensor, Tensor], null: tuple[Tensor, Tensor], scale: Tensor
 ) -> Tensor:
-    """Classifier-free guidance v_u + w (v_c - v_u) of the plain model (guidance 1), one call of twice the batch; float32."""
+    """Classifier-free guidance v_u + w (v_c - v_u) of the plain model (guidance 1), one call of twice the batch;
+    float32.
+    """
     sequence, pooled = (
         torch.cat([n.expand(len(x), *n.shape[1:]), c])
         for n, c in zip(model.embed(*null), model.embed(*ids), strict=True)

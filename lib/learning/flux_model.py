@@ -1,4 +1,6 @@
-"""`tiny-flux`, untrained: a complete FluxPipeline in a small configuration, with tokenizers built from the world's words."""
+"""`tiny-flux`, untrained: a complete FluxPipeline in a small configuration, with tokenizers built from the world's
+words.
+"""
 
 from pathlib import Path
 
@@ -24,13 +26,13 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def clip_tokenizer() -> CLIPTokenizer:
-    """Byte-level BPE whose merges spell out each word of the world, so that each of its parts between hyphens is one token."""
-    from tokenizers.pre_tokenizers import ByteLevel  # noqa: PLC0415
+    """Byte-level BPE whose merges spell out the world's words: each part between hyphens is one token."""
+    from tokenizers.pre_tokenizers import ByteLevel
 
     alphabet = sorted(ByteLevel.alphabet())
     tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
     merges: list[tuple[str, str]] = []
-    for word in sorted({part for word in vocabulary() for part in word.split("-")}):
+    for word in sorted({part for entry in vocabulary() for part in entry.split("-")}):
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:  # merge from the right, so that no word's merges break another's
             pair = (pieces[-2], pieces[-1])
@@ -129,7 +131,12 @@ class TinyFlux(nn.Module):
 def as_pipeline(model: TinyFlux, vae: AutoencoderKL) -> FluxPipeline:
     """The pipeline around the model's parts, with FLUX.1-dev's scheduler."""
     scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
     )
     return FluxPipeline(
         scheduler=scheduler,

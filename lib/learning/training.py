@@ -1,6 +1,7 @@
 """What every training shares: checkpoints that survive a kill, an exponential moving average, a learning-rate schedule.
 
-A run is a pure function of (seed, step): batch indices, noise and dropout of step k are drawn from a generator keyed by k, so a resumed run
+A run is a pure function of (seed, step): batch indices, noise and dropout of step k are drawn from a generator keyed
+by k, so a resumed run
 needs no generator state and ends where an undisturbed one does.
 """
 
@@ -34,7 +35,8 @@ def warm_stable_decay(step: int, total: int, *, warm: int = 200, decay: float = 
 def muon_and_adamw(modules: Mapping[str, nn.Module], *, muon_lr: float, adamw_lr: float) -> list[torch.optim.Optimizer]:
     """Muon on the matrices of the modules named "blocks*", AdamW on everything else.
 
-    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; embeddings, norms and biases are not matrices in its sense.
+    Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix; embeddings, norms and biases are not matrices
+    in its sense.
     """
     matrices, rest = [], []
     for name, module in modules.items():
@@ -78,7 +80,9 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then take its place: a kill leaves one or the other, whole."""
-        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()} | {f"ema/{k}": v for k, v in self.ema.items()}
+        tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()} | {
+            f"ema/{k}": v for k, v in self.ema.items()
+        }
         for index, optimizer in enumerate(self.optimizers):
             for parameter, state in optimizer.state_dict()["state"].items():
                 for name, value in state.items():
@@ -106,7 +110,7 @@ class Run:
 
     def steps(self, until: int, title: str, *, save_every: int = 500) -> Iterator[int]:
         """The steps still to do, with a progress bar; checkpoints on the way and at the end."""
-        import time  # noqa: PLC0415
+        import time
 
         with tqdm(total=until, initial=self.step, desc=title, unit="step", disable=None, mininterval=2) as bar:
             while self.step < until:

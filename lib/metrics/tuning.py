@@ -1,6 +1,7 @@
 """Choosing each editor's settings: one sweep budget for all, one rule, on the tuning split, recorded by backbone.
 
-The rule: the setting with the largest mean over cases of accuracy x preservation, what was asked for times what had to stay;
+The rule: the setting with the largest mean over cases of accuracy x preservation, what was asked for times what had
+to stay;
 among equals the one with fewer transformer evaluations. The test split is never looked at.
 """
 
@@ -30,9 +31,17 @@ def best_arm(scores: pd.DataFrame) -> str:
     return scores.sort_values(["score", "nfe"], ascending=[False, True], kind="stable")["arm"].iloc[0]
 
 
-def write_record(path: Path, backbone: Backbone, chosen: Mapping[str, Mapping[str, Any]], budget: int, cases: int) -> None:
+def write_record(
+    path: Path, backbone: Backbone, chosen: Mapping[str, Mapping[str, Any]], budget: int, cases: int
+) -> None:
     """The settings chosen per editor, with the backbone's name and hash and what the choice was made on."""
-    record = {"backbone": backbone.name, "hash": backbone.hash, "settings_tried": budget, "cases": cases, "editors": dict(chosen)}
+    record = {
+        "backbone": backbone.name,
+        "hash": backbone.hash,
+        "settings_tried": budget,
+        "cases": cases,
+        "editors": dict(chosen),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -49,7 +58,9 @@ def settings_auto(editor: str, backbone: Backbone, record: Path = RECORD) -> tup
         stored = json.loads(record.read_text(encoding="utf-8"))
         tuned, fits = stored["editors"].get(editor), stored["hash"] == backbone.hash
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"tuning record {record.name}", found=repr(error), expected="what the stage `tune` writes") from error
+        raise InputError(
+            f"tuning record {record.name}", found=repr(error), expected="what the stage `tune` writes"
+        ) from error
     if tuned is None or not fits:
         return None, "the paper's (not tuned on this backbone)"
     return dict(tuned), f"tuned on {stored['cases']} tuning cases"

@@ -1,7 +1,9 @@
 """A training as a stage: `python -m lib.stages.train autoencoder | parser | flow`.
 
-The module lib.learning.<name> says what its outputs are; this one gives it a scratch folder that survives a kill and puts the finished outputs
-in their place. The scratch is kept for as long as the world, the inputs and the settings are the same; a longer run continues a shorter one.
+The module lib.learning.<name> says what its outputs are; this one gives it a scratch folder that survives a kill and
+puts the finished outputs
+in their place. The scratch is kept for as long as the world, the inputs and the settings are the same; a longer run
+continues a shorter one.
 """
 
 import sys

@@ -18,7 +18,9 @@ def trade_off(
     x: tuple[str, str] = ("background_psnr", "background PSNR, dB (higher: more kept)"),
     y: tuple[str, str] = ("attribute_accuracy", "attribute accuracy (higher: more edited)"),
 ) -> Figure:
-    """One curve per editor through its settings (95 % bars in both directions), the chosen setting ringed, anchors as crosses."""
+    """One curve per editor through its settings (95 % bars in both directions), the chosen setting ringed, anchors as
+    crosses.
+    """
     rows = summary.set_index(["arm", "metric"])
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     for editor, arms in curves.items():
@@ -52,8 +54,12 @@ def _points(rows: pd.DataFrame, arms: Sequence[str], x: str, y: str) -> pd.DataF
     return pd.DataFrame(found, columns=["x", "x_low", "x_high", "y", "y_low", "y_high"])
 
 
-def by_type(table: pd.DataFrame, arms: Mapping[str, str], types: Sequence[str], colours: Mapping[str, str], metric: str) -> Figure:
-    """Mean of a metric per edit type, one bar per editor; `table` is tidy with a `stratum` column, `arms` editor -> arm."""
+def by_type(
+    table: pd.DataFrame, arms: Mapping[str, str], types: Sequence[str], colours: Mapping[str, str], metric: str
+) -> Figure:
+    """Mean of a metric per edit type, one bar per editor; `table` is tidy with a `stratum` column, `arms` editor ->
+    arm.
+    """
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
     width = 0.8 / len(arms)
     for place, (editor, arm) in enumerate(arms.items()):

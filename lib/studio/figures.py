@@ -84,7 +84,7 @@ def side_by_side(
     readings: Mapping[str, Sequence[Reading]] | None = None,
     colours: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Pictures [3, H, W] in [0, 1] beside each other, without those that are None: three in a row, or four smaller ones.
+    """Pictures [3, H, W] in [0, 1] side by side, without those that are None: three in a row, or four smaller ones.
 
     By title: a caption under the picture, what a parser read in it, the colour of its frame (an editor's own if the
     title is its name). InputError if there is no picture.
@@ -100,11 +100,11 @@ def side_by_side(
 
 
 def film_strip(images: Sequence[Tensor], labels: Sequence[str], *, columns: int = 6) -> Figure:
-    """Pictures [3, H, W] in [0, 1] in reading order, each with its label above it."""
+    """Pictures [3, H, W] in [0, 1] in reading order, each with its label above it, an editor's own in its colour."""
     if len(images) != len(labels):
         raise InputError("labels of a film strip", found=len(labels), expected=f"{len(images)}, one per picture")
     box = (WIDTH - GAP) // columns - GAP
-    panels = [Panel(label, image) for image, label in zip(images, labels, strict=True)]
+    panels = [Panel(name, image, colour=EDITOR_COLOURS.get(name)) for image, name in zip(images, labels, strict=True)]
     return _page_of(panels, box=box // 64 * 64 or box, columns=columns, weight="normal")
 
 
@@ -165,10 +165,12 @@ class Page:
 
     def __init__(self, width: int, height: int) -> None:
         from matplotlib import pyplot
+        from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-        self.width, self.height = width + 0.01, height + 0.01  # a little over, so that no rounding takes a pixel away
+        self.width, self.height = width + 1e-4, height + 1e-4  # a little over, so that no rounding takes a pixel away
         size = self.width / DPI, self.height / DPI
-        self.figure = pyplot.figure(figsize=size, dpi=DPI, layout="none", facecolor="white")
+        as_placed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
+        self.figure = pyplot.figure(figsize=size, dpi=DPI, layout=as_placed, facecolor="white")
         pyplot.close(self.figure)  # shown where a cell ends with it, and not a second time
 
     def picture(self, pixels: np.ndarray, x: int, y: int, colour: str | None = None) -> None:

@@ -14,7 +14,8 @@ from lib.world.edits import EDIT_TYPES
 def comparison(cases: Sequence[EditCase], columns: Mapping[str, Mapping[str, Tensor]], *, cell: float = 1.15) -> Figure:
     """One row per case: its instruction, the source, the result of each editor, the right answer.
 
-    `columns` maps an editor's name to its images [3, H, W] in [0, 1] by case id. Cases without a target image leave that cell empty.
+    `columns` maps an editor's name to its images [3, H, W] in [0, 1] by case id. Cases without a target image leave
+    that cell empty.
     """
     titles = ["source", *columns, "right answer"]
     figure, axes = plt.subplots(

@@ -90,7 +90,7 @@ def beside_anchors(
     names = [
         name for name, row in ANCHORS.items() if all(there or not getattr(row, need) for need, there in has.items())
     ]
-    results = [edited, *(run_anchor(name, backbone, [case], seed=seed)[0] for name in names)]
+    results = [edited, *(run_anchor(name, backbone, [case], seed=seed, progress=False)[0] for name in names)]
     return results, score(results, [case], parser if _readable(case.image) else None)
 
 

@@ -25,7 +25,9 @@ def cell(value: float, low: float, high: float, decimals: int = 2) -> str:
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def interval_table(summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], nfe: Mapping[str, float]) -> pd.DataFrame:
+def interval_table(
+    summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], nfe: Mapping[str, float]
+) -> pd.DataFrame:
     """Arms in rows, metrics in columns, from `lib.stats.bootstrap.summarise`'s rows; NFE and n at the end."""
     rows = summary.set_index(["arm", "metric"])
     table = pd.DataFrame(index=pd.Index(arms, name="95 % intervals over cases"))
@@ -37,8 +39,12 @@ def interval_table(summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence
     return table
 
 
-def headline(summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], nfe: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """The same as numbers for metrics.json: value, `_low` and `_high` per metric, then NFE; missing values are left out."""
+def headline(
+    summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str], nfe: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """The same as numbers for metrics.json: value, `_low` and `_high` per metric, then NFE and n; missing values are
+    left out.
+    """
     rows = summary.set_index(["arm", "metric"])
     found: dict[str, dict[str, float]] = {}
     for arm in arms:
@@ -47,7 +53,7 @@ def headline(summary: pd.DataFrame, arms: Sequence[str], metrics: Sequence[str],
             row = rows.loc[(arm, metric)]
             if not pd.isna(row.value):
                 found[arm] |= {metric: row.value, f"{metric}_low": row.low, f"{metric}_high": row.high}
-        found[arm]["nfe"] = float(nfe[arm])
+        found[arm] |= {"nfe": float(nfe[arm]), "n": int(rows.loc[arm]["n"].max())}
     return found
 
 

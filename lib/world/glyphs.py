@@ -1,4 +1,5 @@
-"""Draw the sprites once from the Noto Color Emoji font (OFL-1.1) into data/sprites. Needs the font and Pillow with raqm.
+"""Draw the sprites once from the Noto Color Emoji font (OFL-1.1) into data/sprites. Needs the font and Pillow with
+raqm.
 
     python -m lib.world.glyphs /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
 

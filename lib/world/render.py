@@ -1,7 +1,9 @@
-"""The renderer: a pure function from a scene to 64 x 64 pixels, in integers, so that every machine draws the same bytes."""
+"""The renderer: a pure function from a scene to 64 x 64 pixels, in integers, so that every machine draws the same
+bytes.
+"""
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image
@@ -15,7 +17,7 @@ SIDE = 64  # pixels of a frame
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(name: str, tint: str) -> Image.Image:
     """A sprite in a tint, 64 x 64, premultiplied RGBa. A tint maps luminance to black - tint - light tint."""
     path = DATA / "sprites" / f"{name}.png"
@@ -52,7 +54,7 @@ def stamps(thing: Thing, pair: bool) -> list[tuple[np.ndarray, int, int]]:
     return parts
 
 
-@lru_cache(maxsize=None)
+@cache
 def pattern_mask(pattern: str, phase: tuple[int, int]) -> np.ndarray:
     """Where the darker tone of a pattern lies: bool [64, 64, 1]."""
     x, y = COLUMNS + phase[0], ROWS + phase[1]
@@ -65,7 +67,9 @@ def pattern_mask(pattern: str, phase: tuple[int, int]) -> np.ndarray:
     return drawn[pattern]()[..., None]
 
 
-SPOTLIGHT = (256 - np.clip((ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 - 350, 0, 900) * 190 // 900)[..., None].astype(np.uint16)
+SPOTLIGHT = (256 - np.clip((ROWS - 32) ** 2 + (COLUMNS - 32) ** 2 - 350, 0, 900) * 190 // 900)[..., None].astype(
+    np.uint16
+)
 SCANLINE = np.where(ROWS % 4 == 0, 120, 256)[..., None].astype(np.uint16)
 
 

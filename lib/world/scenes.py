@@ -1,4 +1,7 @@
-"""A scene is a record. What its words leave open (jitter, angle, tone, phase) is kept in it too, so it has exactly one picture."""
+"""A scene is a record.
+
+What its words leave open (jitter, angle, tone, phase) is kept in it too, so it has exactly one picture.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -60,8 +63,10 @@ class Scene:
     phase: tuple[int, int] = (0, 0)  # shift of the pattern in pixels, 0..15
 
     def attributes(self) -> dict[str, str]:
-        """Everything that words can say about the scene: `background`, `pattern`, `style`, and per slot i, left to right,
-        `object.i`, `tint.i`, `size.i`, `place.i`, `accessory.i`, for people `skin.i`, `hair.i`. One object: `object.1` is "none"."""
+        """Everything that words can say about the scene: `background`, `pattern`, `style`, and per slot i, left to
+        right,
+        `object.i`, `tint.i`, `size.i`, `place.i`, `accessory.i`, for people `skin.i`, `hair.i`. One object:
+        `object.1` is "none"."""
         found = {"background": self.background, "pattern": self.pattern, "style": self.style}
         for slot, thing in enumerate(self.things):
             found |= thing_attributes(thing, slot)
@@ -97,7 +102,7 @@ def thing_split(thing: Thing, background: str) -> str:
 
 
 def scene_split(scene: Scene) -> str:
-    """"test" if any thing is a held-out test combination, else "tune" if any is one, else "train"."""
+    """ "test" if any thing is a held-out test combination, else "tune" if any is one, else "train"."""
     splits = {thing_split(thing, scene.background) for thing in scene.things}
     return next((split for split in ("test", "tune") if split in splits), "train")
 

@@ -49,9 +49,11 @@ TINTS: dict[str, tuple[int, int, int] | None] = {  # "natural" has no word: the 
     "gray": (135, 135, 140),
 }
 OWN_TINT = {  # tints that a noun's own colours already come close to: never drawn, or two words would name one picture
-    "cat": ("golden",), "frog": ("green",), "bird": ("blue",), "fish": ("golden",), "tree": ("green",), "cactus": ("green",),
+    "cat": ("golden",), "frog": ("green",), "bird": ("blue",), "fish": ("golden",), "tree": ("green",),
+    "cactus": ("green",),
     "sunflower": ("golden",), "mushroom": ("red",), "apple": ("red",), "banana": ("golden",), "strawberry": ("red",),
-    "pizza": ("golden",), "burger": ("golden",), "bus": ("gray",), "car": ("red",), "crown": ("golden",), "guitar": ("red",),
+    "pizza": ("golden",), "burger": ("golden",), "bus": ("gray",), "car": ("red",), "crown": ("golden",),
+    "guitar": ("red",),
     "umbrella": ("purple", "blue"), "star": ("golden",), "moon": ("golden",), "sun": ("golden",), "cloud": ("gray",),
     "panda": ("gray",), "clock": ("red",), "boat": ("red",), "watermelon": ("red",),
 }  # fmt: skip

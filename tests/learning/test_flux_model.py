@@ -181,7 +181,8 @@ def test_the_folder_holds_halves_only(tiny_flux_folder):
     assert [file.parent.name for file in files] == ["text_encoder", "text_encoder_2", "transformer", "vae"]
     for file in files:
         with safe_open(file, "pt") as weights:
-            assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"F16"}, file  # noqa: SIM118
+            names = list(weights.keys())
+            assert {weights.get_slice(name).get_dtype() for name in names} == {"F16"}, file
 
 
 def test_the_backbone_reads_the_folders_own_text_length(backbone):

@@ -23,7 +23,10 @@ def test_params_fit_the_settings(name):
 
 @pytest.mark.parametrize(
     ("section", "text"),
-    [({"stepz": 3}, "setting stepz of FlowTraining: found no such setting"), ({"batch": "48"}, "found '48'; expected a int")],
+    [
+        ({"stepz": 3}, "setting stepz of FlowTraining: found no such setting"),
+        ({"batch": "48"}, "found '48'; expected a int"),
+    ],
 )
 def test_bad_settings(section, text):
     with pytest.raises(InputError, match=text):
@@ -56,7 +59,9 @@ def test_a_failed_training_publishes_nothing_and_keeps_its_scratch(tmp_path, mon
     monkeypatch.setattr(stage, "TRAININGS", ("toy",))
     monkeypatch.setattr(stage, "stage_scratch", partial(stage_scratch, root=tmp_path))
     monkeypatch.setattr(stage, "import_module", lambda name: toy)
-    monkeypatch.setattr(stage, "load_section", lambda name: {"steps": 2 + len(seen)})  # a longer run continues a shorter
+    monkeypatch.setattr(
+        stage, "load_section", lambda name: {"steps": 2 + len(seen)}
+    )  # a longer run continues a shorter
     with pytest.raises(KeyboardInterrupt):
         stage.train("toy")
     assert not (tmp_path / "models").exists()
