@@ -11,7 +11,8 @@ from random import Random
 import numpy as np
 
 from lib.core.errors import InputError
-from lib.world.language import describe, instructions, kind_of, question
+from lib.world.instructions import instructions, kind_of, question
+from lib.world.language import describe
 from lib.world.render import SIDE, render, silhouette
 from lib.world.scenes import Scene, sample_scene, sample_thing, scene_split
 from lib.world.vocabulary import (

@@ -6,7 +6,8 @@ import pytest
 
 from lib.core.errors import InputError
 from lib.world.edits import EDIT_TYPES, GAPS, TYPES_WITH_PAIRS, Edit, sample_edits
-from lib.world.language import caption, kind_of, question
+from lib.world.instructions import kind_of, question
+from lib.world.language import caption
 from lib.world.render import render, silhouette
 from lib.world.scenes import Scene, scene_split
 from lib.world.vocabulary import PEOPLE, SPLITS, category, semantic_gap

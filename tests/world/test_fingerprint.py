@@ -2,16 +2,14 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from lib.core.paths import DATA, ROOT
 from lib.world import fingerprint
-from lib.world.edits import Edit
 from lib.world.fingerprint import sampled_scenes, sprite_scenes, world_fingerprint
 from lib.world.vocabulary import BACKGROUNDS
 
-PINNED = "7cddbcea404f7bed"  # another value means another world: every checkpoint trained on this one is void
+PINNED = "e45ce73bdd88d950"  # another value means another world: every checkpoint trained on this one is void
 
 
 def test_the_world_is_what_it_was():
@@ -39,14 +37,12 @@ def test_sixty_scenes_of_each_split():
     assert sizes == ([1] * 30 + [2] * 30) * 3
 
 
-@pytest.mark.parametrize("what", ["color", "caption", "word", "mask"])
+@pytest.mark.parametrize("what", ["color", "caption", "word"])
 def test_another_world_has_another_fingerprint(what, monkeypatch):
     if what == "color":
         monkeypatch.setitem(BACKGROUNDS, "pink", (246, 176, 205))
     elif what == "caption":
         monkeypatch.setattr(fingerprint, "caption", lambda scene: "a picture")
-    elif what == "word":
-        monkeypatch.setattr(fingerprint, "vocabulary", lambda: ["a", "an"])
     else:
-        monkeypatch.setattr(Edit, "mask", lambda edit: np.zeros((64, 64), bool))
+        monkeypatch.setattr(fingerprint, "vocabulary", lambda: ["a", "an"])
     assert world_fingerprint() != PINNED

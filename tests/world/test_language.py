@@ -4,19 +4,8 @@ from random import Random
 
 import pytest
 
-from lib.world.language import (
-    DROPPABLE,
-    INSTRUCTIONS,
-    MAX_WORDS,
-    caption,
-    describe,
-    instructions,
-    kind_of,
-    question,
-    training_caption,
-    vocabulary,
-    with_article,
-)
+from lib.world.instructions import INSTRUCTIONS, instructions, kind_of, question
+from lib.world.language import DROPPABLE, MAX_WORDS, caption, describe, training_caption, vocabulary, with_article
 from lib.world.scenes import Scene, Thing, sample_scenes
 from lib.world.vocabulary import ACCESSORIES, BACKGROUNDS, HAIRS, NOUNS, PATTERNS, PLACES, SIZES, SKINS, STYLES, TINTS
 
