@@ -39,7 +39,8 @@ review: env ## executed notebooks as web pages   (python -m lib.stages review)
 lab: env ## explore in JupyterLab             (jupyter lab notebooks/start.ipynb)
 	$(RUN) jupyterlab notebooks/start.ipynb
 
-test: env ## run the tests                     (pytest)
+test: env ## run the tests                     (python -m lib.stages fetch && pytest)
+	@$(RUN) lib.stages fetch
 	$(RUN) pytest -q
 
 lint: env ## check style                       (ruff check . && ruff format --check .)

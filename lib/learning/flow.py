@@ -49,6 +49,7 @@ class FlowTraining:
     single_scenes: int = 30000
     pair_scenes: int = 15000
     batch: int = 48
+    decay: float = 0.5  # share of the flow matching over which the learning rate goes to zero
     muon_lr: float = 0.02
     adamw_lr: float = 1e-3
     prompt_dropout: float = 0.1
@@ -133,7 +134,7 @@ def train_flow(scratch: Path, data: Corpus, settings: FlowTraining) -> Run:
             x = x0 + t[:, None, None] * (noise - x0)
             velocity = model(x, t, *model.embed(clip_ids, t5_ids), torch.ones(len(x0)))
         loss = F.mse_loss(velocity.float(), noise - x0)
-        run.update(loss, warm_stable_decay(step, settings.pairs))
+        run.update(loss, warm_stable_decay(step, settings.pairs, decay=settings.decay))
         if step % 100 == 0:
             run.note(loss=loss.item())
     model.load_state_dict(run.ema)
@@ -188,7 +189,7 @@ def held_out_loss(model: TinyFlux, vae: AutoencoderKL, count: int = 300) -> floa
 
 
 SETTINGS = FlowTraining
-CONTINUABLE = ("pairs", "distilled")
+CONTINUABLE = ("pairs", "distilled", "decay")
 
 
 def inputs() -> dict[str, str]:

@@ -56,8 +56,9 @@ def text_to_image(
 def distillation_error(
     student: TinyFlux, teacher: TinyFlux, scenes: Sequence[Scene], latents: Tensor, scale: float
 ) -> float:
-    """|v(w) - g| / |g| of the student against the teacher's g = v_u + w (v_c - v_u), on latents [N, 16, 16, 16] of
-    scenes.
+    """|v(w) - g| / |g| of the student against the teacher's guided velocity g = v_u + w (v_c - v_u).
+
+    Latents are [N, 16, 16, 16], those of the scenes.
     """
     ids = tokens([caption(scene) for scene in scenes])
     draw, x0 = step_generator(13, 0), pack(latents)
@@ -77,19 +78,29 @@ class Levels:
     others: tuple[float, float] = (0.90, 0.95)  # tint, place, background, pattern
 
 
+def object_accuracy(parser: Parser, images: Tensor, scenes: Sequence[Scene]) -> float:
+    """Share of the scenes' objects that the parser finds in their slot; empty slots count for nothing."""
+    reads = zip(scenes, parser.read(images), strict=True)
+    hits = [read[f"object.{i}"] == thing.noun for scene, read in reads for i, thing in enumerate(scene.things)]
+    return sum(hits) / len(hits)
+
+
 def measure(
     student: TinyFlux, teacher: TinyFlux, vae: AutoencoderKL, parser: Parser, *, count: int = 300, guidance: float = 3.5
 ) -> dict[str, float]:
-    """Accuracy per attribute at distilled guidance on one-object scenes and on pairs, and the distillation's relative
-    errors.
+    """Accuracies of pictures drawn from held-out captions, and the distillation's relative errors by scale.
+
+    `single_*` (one object) and `pair_*` at distilled guidance, `cfg_*` (one object) at classifier-free guidance.
     """
     pipeline = as_pipeline(student, vae)
     pipeline.set_progress_bar_config(disable=True)
     found: dict[str, float] = {}
-    for kind, objects in (("single", 1), ("pair", 2)):
-        scenes = [*sample_scenes("test", count if objects == 1 else count // 2, objects=objects, seed=21)]
-        images = text_to_image(pipeline, [caption(scene) for scene in scenes], guidance=guidance)
+    for kind, objects, number in (("single", 1, count), ("cfg", 1, count // 2), ("pair", 2, count // 2)):
+        scenes = [*sample_scenes("test", number, objects=objects, seed=21)]
+        prompts = [caption(scene) for scene in scenes]
+        images = text_to_image(pipeline, prompts, guidance=guidance, true_cfg=kind == "cfg")
         found |= {f"{kind}_{name}": value for name, value in accuracies(parser, images, scenes).items()}
+        found[f"{kind}_object"] = object_accuracy(parser, images, scenes)
     scenes = [*sample_scenes("test", 100, seed=22)]
     latents = encode_all(vae, torch.from_numpy(render_all(scenes)).permute(0, 3, 1, 2)).float()
     errors = {

@@ -20,6 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.stages", description="The pipeline and its notebooks.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("repro", help="bring every result up to date; long stages only with LONG=1")
+    verbs.add_parser("fetch", help="pull what is shipped and not here yet")
     verbs.add_parser("plan", help="what would run, why, and its expected minutes")
     verbs.add_parser("scale", help="rewrite the line `scale:` of params.yaml").add_argument("scale")
     verbs.add_parser("review", help="executed notebooks as web pages in review/")
@@ -40,6 +41,10 @@ def _run(given: argparse.Namespace) -> int | None:
             from lib.stages.repro import repro
 
             return repro()
+        case "fetch":
+            from lib.stages.plan import look
+
+            look()
         case "plan":
             from lib.stages.plan import print_plan
 
