@@ -114,8 +114,9 @@ def train(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> tuple[Ti
     data = corpus(scratch, vae, settings)
     (scratch / "flow").mkdir(exist_ok=True)
     flow = train_flow(scratch / "flow", data, settings)
-    (scratch / "distillation").mkdir(exist_ok=True)
-    student = distil(scratch / "distillation", flow.model, data, settings)
+    lessons = scratch / f"distillation-{settings.pairs}-{settings.decay:g}"  # another teacher, another student
+    lessons.mkdir(exist_ok=True)
+    student = distil(lessons, flow.model, data, settings)
     return student.model, flow.model, flow.seconds + student.seconds
 
 
@@ -193,7 +194,13 @@ CONTINUABLE = ("pairs", "distilled", "decay")
 
 
 def inputs() -> dict[str, str]:
-    """What the training reads besides the world: the autoencoder's latents."""
+    """What the training reads besides the world: the autoencoder's latents.
+
+    Raises:
+        InputError: if there is no autoencoder.
+    """
+    if not (MODELS / "tiny-vae" / "config.json").is_file():
+        raise InputError("models/tiny-vae", found="no such folder", expected="the stage `tiny-vae` to have run")
     return {"tiny-vae": hash_folder(MODELS / "tiny-vae")}
 
 
@@ -202,11 +209,10 @@ def stage(scratch: Path, settings: FlowTraining) -> dict[Path, Path]:
 
     Returns finished output -> final place.
     """
-    if not (MODELS / "tiny-vae" / "config.json").is_file():
-        raise InputError("models/tiny-vae", found="no such folder", expected="the stage `tiny-vae` to have run")
+    parser = load_parser(MODELS / "parser")  # before the training: a missing judge is known at once
     vae = AutoencoderKL.from_pretrained(MODELS / "tiny-vae", torch_dtype=torch.float32, use_safetensors=True).eval()
     student, teacher, seconds = train(scratch, vae, settings)
-    found = measure(student, teacher, vae, load_parser(MODELS / "parser"))
+    found = measure(student, teacher, vae, parser)
     found["loss_held_out"] = held_out_loss(student, vae)
     judged = gates(found, Levels())
     check_gates(judged, "tiny-flux")

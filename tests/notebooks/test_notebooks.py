@@ -1,4 +1,4 @@
-"""Every notebook runs from its first cell to its last at smoke scale, with the shipped models, and leaves what it promises."""
+"""Every notebook runs from first cell to last at smoke scale, with the shipped models, and leaves what it promises."""
 
 import json
 
