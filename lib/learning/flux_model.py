@@ -150,5 +150,8 @@ def as_pipeline(model: TinyFlux, vae: AutoencoderKL) -> FluxPipeline:
 
 
 def save_half(pipeline: FluxPipeline, folder: Path) -> None:
-    """Save in half precision, safetensors."""
-    pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True)
+    """Save as safetensors: bfloat16, the dtype of FLUX.1-dev; the autoencoder in float16, as `tiny-vae` is kept."""
+    for model in (pipeline.transformer, pipeline.text_encoder, pipeline.text_encoder_2):
+        model.to(torch.bfloat16)
+    pipeline.vae.to(torch.float16)
+    pipeline.save_pretrained(folder, safe_serialization=True)

@@ -24,7 +24,7 @@ def tiny_vae() -> AutoencoderKL:
 def tiny_flux() -> TinyFlux:
     """Untrained, its weights rounded to half precision as a saved folder's are."""
     torch.manual_seed(2)
-    return TinyFlux().half().float().eval().requires_grad_(False)
+    return TinyFlux().bfloat16().float().eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
