@@ -34,7 +34,7 @@ def trade_off(
         axes.plot(ring["x"], ring["y"], "o", markersize=11, markerfacecolor="none", markeredgecolor=colours[editor])
     _mark_anchors(axes, _points(rows, anchors, x[0], y[0]), anchors)
     axes.set(xlabel=x[1], ylabel=y[1], ylim=(-0.04, 1.06))
-    axes.legend(title="editor (ring: the setting in use)", loc="lower left", frameon=False)
+    axes.legend(title="editor (ring: the setting in use)", loc="center right", frameon=False)
     return figure
 
 
