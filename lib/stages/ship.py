@@ -11,7 +11,7 @@ from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.stages.plan import look
 
-LIMIT_MB = 14.0
+LIMIT_MB = 18.0
 DOCS = {"docs/edits.png": "runs/flowedit/method/figures/edits.png"}  # what README.md shows, made by the pipeline
 MB = 1e6
 
