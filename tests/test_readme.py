@@ -49,7 +49,7 @@ def test_the_example_editor_runs(flux_folder, monkeypatch):
     image = torch.rand(3, side, side)
     (case,) = some_cases(1)
     case = replace(case, image=image, mask=mask, target_image=None, source_prompt="a cat", target_prompt="a dog")
-    (edited,) = run_editor(editor.name, load_backbone(flux_folder), [case], {"steps": 3, "guidance": 2.0})
+    (edited,) = run_editor(editor.name, load_backbone(flux_folder), [case], {"steps": 3, "start": 1.0})
     assert edited.nfe == 3
 
 

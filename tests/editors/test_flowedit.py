@@ -12,7 +12,7 @@ from tests.editors.analytic import Mixture, some_cases
 def reference(backbone, case, draws, settings):
     """Algorithm 1 of the paper for one image, step by step in its own terms: n_max, n_min, Z, X, Y."""
     schedule = [float(t) for t in backbone._schedule(settings.steps, None)] + [0.0]
-    levels = [settings.start] + [t for t in schedule if t < settings.start - 1e-6]
+    levels = [settings.start] + [t for t in schedule if t < settings.start - 1e-3]
     n_max = len(levels) - 1
     t = {n_max - i: level for i, level in enumerate(levels)}  # t[n_max] = start, t[0] = 0
     n_min = sum(0 < t[i] <= settings.tail for i in t)
