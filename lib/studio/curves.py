@@ -35,6 +35,7 @@ def trade_off(
     _mark_anchors(axes, _points(rows, anchors, x[0], y[0]), anchors)
     axes.set(xlabel=x[1], ylabel=y[1], ylim=(-0.04, 1.06))
     axes.legend(title="editor (ring: the setting in use)", loc="center right", frameon=False)
+    plt.close(figure)  # a cell shows it by ending with it, once
     return figure
 
 
@@ -70,4 +71,5 @@ def by_type(
     axes.set_xticks(range(len(types)), types)
     axes.set(ylabel=metric.replace("_", " "), ylim=(0, 1))
     axes.legend(ncols=len(arms), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    plt.close(figure)
     return figure

@@ -37,4 +37,5 @@ def comparison(cases: Sequence[EditCase], columns: Mapping[str, Mapping[str, Ten
             axis.set_axis_off()
     for axis, title in zip(axes[0, 1:], titles, strict=True):
         axis.set_title(title, fontsize=9)
+    plt.close(figure)  # a cell shows it by ending with it, once
     return figure
