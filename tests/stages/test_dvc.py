@@ -28,7 +28,7 @@ def test_source_notebooks_hold_no_outputs() -> None:
     assert with_outputs() == []
 
 
-@pytest.mark.parametrize("name", find_notebooks() or [pytest.param("none", marks=pytest.mark.skip("no notebook yet"))])
+@pytest.mark.parametrize("name", find_notebooks())
 @pytest.mark.parametrize("scale", ["smoke", "default", "full"])
 def test_params_fit_the_notebooks(name: str, scale: str) -> None:
     declared = read_parameters(read_notebook(find_notebooks()[name], name), name)

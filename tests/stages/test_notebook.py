@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lib.core.errors import InputError, PalimpsestError
@@ -160,11 +159,10 @@ def test_a_killed_run_leaves_no_kernel_and_the_next_one_resumes(project: Project
     command = [sys.executable, "-m", "lib.stages.notebook", "two"]
     with subprocess.Popen(command, cwd=project.root, env=project.environment, stderr=subprocess.DEVNULL) as child:
         with pipe.open() as events:
-            kernel = psutil.Process(int(events.readline()))
+            events.readline()
             child.send_signal(signal.SIGKILL)
-            assert events.read() == ""  # returns when the kernel, which holds the other end, is gone
+            assert events.read() == ""  # returns when the kernel, which holds the other end until it ends, is gone
         child.wait()
-    assert not kernel.is_running() or kernel.status() == psutil.STATUS_ZOMBIE
     assert not (project.root / "runs" / "two").exists()
     project.must("lib.stages.notebook", "two")
     metrics = json.loads((project.root / "runs" / "two" / "metrics.json").read_text())
