@@ -7,7 +7,7 @@ LONG ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env repro plan review lab test lint lock ship clean
+.PHONY: help env repro plan review docs lab test lint lock ship clean
 
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.palimpsest-ready
@@ -35,6 +35,9 @@ plan: env ## what would run, why, how long    (python -m lib.stages plan)
 
 review: env ## executed notebooks as web pages   (python -m lib.stages review)
 	@$(RUN) lib.stages review
+
+docs: env ## what was found, as Markdown      (python -m lib.stages docs)
+	@$(RUN) lib.stages docs
 
 lab: env ## explore in JupyterLab             (jupyter lab notebooks/start.ipynb)
 	$(RUN) jupyterlab notebooks/start.ipynb

@@ -132,7 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
-    parser.add_argument("--editors", nargs="+", default=list(EDITORS), metavar="NAME")
+    without_gradients = [name for name, row in EDITORS.items() if not row.needs_gradients]
+    parser.add_argument("--editors", nargs="+", default=without_gradients, metavar="NAME")
     parser.add_argument("--device", default=None)
     parser.add_argument("--out", default="bench/overhead.md", help="file to write, relative to the repository")
     options = parser.parse_args(arguments)
@@ -165,7 +166,8 @@ def _edit(editor: Editor, backbone: Any, batch: Batch) -> Tensor:
 
 
 def _case(i: int, image: Tensor) -> EditCase:
-    mask = torch.ones(1, *image.shape[1:], dtype=torch.bool)
+    mask = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
+    mask[..., : image.shape[2] // 2] = True
     return EditCase(id=f"{i:04}", image=image, source_prompt="a red cat", target_prompt="a blue dog", mask=mask)
 
 

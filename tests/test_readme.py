@@ -13,6 +13,7 @@ from lib.core.paths import ROOT
 from lib.editors.registry import EDITORS, Editor
 from lib.editors.run import run_editor
 from lib.stages.graph import dependencies
+from lib.stages.train import TRAININGS
 from tests import tiny
 from tests.editors.analytic import some_cases
 
@@ -54,7 +55,7 @@ def test_the_example_editor_runs(flux_folder, monkeypatch):
 
 
 def test_no_training_depends_on_an_editor():
-    for module in ("autoencoder", "parser", "flow"):
+    for module in TRAININGS:
         files = dependencies(f"lib.learning.{module}")
         assert f"lib/learning/{module}.py" in files
         assert not [file for file in files if file.startswith(("lib/editors", "lib/backbones", "lib/metrics"))]

@@ -214,11 +214,12 @@ class Backbone(ABC):
         return torch.cat(prompt_embeds), torch.cat(pooled)
 
     def _embed_alone(self, prompt: str) -> tuple[Tensor, Tensor]:
-        self._check_prompt(prompt)
+        self.check_prompt(prompt)
         with torch.no_grad():
             return self._embed_prompt(prompt)
 
-    def _check_prompt(self, prompt: str) -> None:
+    def check_prompt(self, prompt: str) -> None:
+        """InputError if a prompt is no text, too long for the T5 tokenizer, or holds characters unknown to it."""
         if not isinstance(prompt, str):
             raise InputError("prompt", found=repr(prompt), expected="a text")
         tokenizer = self._t5_tokenizer()

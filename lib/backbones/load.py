@@ -6,14 +6,18 @@ A folder is checked file by file before anything is loaded, so that a bad one gi
 import json
 import re
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import HfApi, try_to_load_from_cache
+from transformers.utils import logging as transformers_logging
 
 from lib.backbones.base import Backbone
 from lib.backbones.flux import FluxBackbone
@@ -57,9 +61,10 @@ def load_backbone(
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     left_out = {part: None for part, origin in index.items() if origin == [None, None]}
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, **left_out
-        )
+        with _bars_on_terminals_only():
+            pipe = DiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True, **left_out
+            )
     except Exception as error:  # diffusers, transformers, tokenizers and safetensors each raise their own
         raise InputError(f"model {name}", found=_brief(error), expected="a folder that diffusers can load") from error
     for part in pipe.components.values():
@@ -74,6 +79,20 @@ def load_backbone(
     if tiling:
         pipe.vae.enable_tiling()
     return backbone_class(pipe, name=name, folder=folder, revision=revision, guidance_mode=guidance_mode, **options)
+
+
+@contextmanager
+def _bars_on_terminals_only() -> Iterator[None]:
+    """Loading shows its bars to somebody who watches, and leaves logs and notebooks alone."""
+    libraries = () if sys.stderr.isatty() else (diffusers_logging, transformers_logging)
+    shown = [library for library in libraries if library.is_progress_bar_enabled()]
+    for library in shown:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in shown:
+            library.enable_progress_bar()
 
 
 def check_folder(folder: str | Path, name: str | None = None) -> dict[str, Any]:
@@ -105,7 +124,7 @@ def _locate(name: str) -> tuple[Path, str | None]:
             return Path(cached).parent, Path(cached).parent.name
         except InputError:
             pass  # begun and never finished, perhaps: the hub has the rest
-    _ask_hub(name)
+    ask_hub(name)
     try:
         folder = Path(DiffusionPipeline.download(name, use_safetensors=True))
     except Exception as error:
@@ -113,7 +132,7 @@ def _locate(name: str) -> tuple[Path, str | None]:
     return folder, folder.name
 
 
-def _ask_hub(name: str) -> None:
+def ask_hub(name: str) -> None:
     """Raise InputError unless the hub answers for this model, soon: its client's own retries may take minutes."""
     error = _within(HUB_SECONDS, lambda: HfApi().model_info(name, timeout=HUB_SECONDS / 2))
     if error is not None:

@@ -51,6 +51,7 @@ def load_image(path: str | Path) -> Tensor:
     thing = f"image {path}"
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # broken metadata beside whole pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as pil:
                 _check_file(pil, thing)

@@ -84,23 +84,48 @@ def run_row(
     bar = tqdm(total=len(cases), desc=editor.name, unit="image", disable=None if progress is None else not progress)
     with bar:
         for batch, real in padded_batches(cases, batch_size):
-            watcher = None if callback is None else lambda t, x, real=real: callback(t, x[:real])
-            result = run_batch(editor, backbone, batch, settings, seed=seed, callback=watcher)
-            images = quantise(result.image.detach().float().cpu())
-            for case, image in zip(batch.cases[:real], images, strict=False):
-                made_by = recipe(
-                    editor=editor.name,
-                    settings=settings,
-                    case_id=case.id,
-                    source_prompt=case.source_prompt,
-                    target_prompt=case.target_prompt,
-                    seed=seed,
-                    source_hash=hash_tensor(case.image),
-                    backbone_hash=backbone.hash,
-                )
-                done[case.id] = Edited(case.id, image, result.nfe, settings, made_by)
+            edited = edit_batch(editor, backbone, batch, real, settings, seed=seed, callback=callback)
+            done.update({one.case_id: one for one in edited})
             bar.update(real)
     return [done[case.id] for case in cases]
+
+
+def edit_batch(
+    editor: Editor,
+    backbone: Backbone,
+    batch: Batch,
+    real: int,
+    settings: Any,
+    *,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> list[Edited]:
+    """The first `real` cases of a batch, edited; the others are padding, which nobody gets to see.
+
+    `settings` is the editor's own dataclass. Raises as `run_batch` does.
+    """
+    watcher = None if callback is None else lambda t, x: callback(t, x[:real])
+    result = run_batch(editor, backbone, batch, settings, seed=seed, callback=watcher)
+    images = quantise(result.image[:real].detach().float().cpu())
+    return [
+        Edited(
+            case.id,
+            image,
+            result.nfe,
+            settings,
+            recipe(
+                editor=editor.name,
+                settings=settings,
+                case_id=case.id,
+                source_prompt=case.source_prompt,
+                target_prompt=case.target_prompt,
+                seed=seed,
+                source_hash=hash_tensor(case.image),
+                backbone_hash=backbone.hash,
+            ),
+        )
+        for case, image in zip(batch.cases[:real], images, strict=True)
+    ]
 
 
 def run_batch(

@@ -1,5 +1,5 @@
-"""`tiny-flux`: flow matching on the world, one-object scenes first, two-object scenes second, guidance distillation
-last.
+"""`tiny-flux`: flow matching on the world, one-object scenes first, two-object scenes second, then with the weight on
+the objects, guidance distillation last.
 
 Flow matching (Lipman et al. 2210.02747, rectified flow 2209.03003): x_t = (1-t) x0 + t eps, loss |v(x_t, t, c) - (eps
 - x0)|^2.
@@ -14,9 +14,11 @@ from random import Random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from einops import reduce
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from lib.core.errors import InputError
@@ -30,7 +32,7 @@ from lib.learning.gates import check_gates, write_card, write_metrics
 from lib.learning.parser import load_parser
 from lib.learning.training import Run, muon_and_adamw, step_generator, warm_stable_decay
 from lib.world.language import caption, training_caption
-from lib.world.render import render_all
+from lib.world.render import render_all, silhouette
 from lib.world.scenes import Scene, sample_scenes
 
 CAPTIONS_PER_SCENE = 3  # the first complete, the others with attributes left unsaid now and then
@@ -40,12 +42,15 @@ CAPTIONS_PER_SCENE = 3  # the first complete, the others with attributes left un
 class FlowTraining:
     """Settings of the training.
 
-    Steps are cumulative: singles until `singles`, both until `pairs`, distillation until `distilled`.
+    Steps are cumulative: singles until `singles`, both until `pairs`, both with the weight on the objects until
+    `focused`, distillation until `distilled`.
     """
 
     singles: int = 5000
     pairs: int = 9000
-    distilled: int = 10000
+    focused: int = 14000
+    distilled: int = 15000
+    focus: float = 4.0  # weight in the loss of a token that an object touches
     single_scenes: int = 30000
     pair_scenes: int = 15000
     batch: int = 48
@@ -60,25 +65,31 @@ class FlowTraining:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Encoded scenes: latents [N, 16, 16, 16] half, token ids [N, captions, L]."""
+    """Encoded scenes: latents [N, 16, 16, 16] half, tokens with an object [N, 64] bool, ids [N, captions, L]."""
 
     latents: Tensor
+    touched: Tensor
     clip_ids: Tensor
     t5_ids: Tensor
     singles: int  # the first so many scenes hold one object
 
     def batch(
         self, size: int, draw: torch.Generator, *, pair_share: float, drop: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Packed latents [B, 64, 64] and token ids; `pair_share` of the rows hold two objects, `drop` have the empty
-        prompt.
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Packed latents [B, 64, 64], token ids, and [B, 64] where an object is that the caption places.
+
+        `pair_share` of the rows hold two objects, `drop` have the empty prompt. A complete caption says where its
+        objects are, so weighting there leaves the velocity that is learned unbiased but for the jitter of 2 pixels;
+        rows with another caption have no such place.
         """
         pairs = round(size * pair_share)
         rows = torch.cat([
             torch.randint(self.singles, (size - pairs,), generator=draw),
-            torch.randint(self.singles, len(self.latents), (pairs,), generator=draw),
+            torch.randint(self.singles, max(len(self.latents), self.singles + 1), (pairs,), generator=draw),
         ])  # fmt: skip
-        said = torch.randint(self.clip_ids.shape[1], (size,), generator=draw)
+        said = torch.randint(-1, self.clip_ids.shape[1], (size,), generator=draw).clamp(
+            min=0
+        )  # complete twice as often
         clip_ids, t5_ids = self.clip_ids[rows, said].long(), self.t5_ids[rows, said].long()
         empty = torch.rand(size, generator=draw) < drop
         null_clip, null_t5 = tokens([""])
@@ -86,7 +97,14 @@ class Corpus:
             pack(self.latents[rows].float()),
             torch.where(empty[:, None], null_clip, clip_ids),
             torch.where(empty[:, None], null_t5, t5_ids),
+            self.touched[rows] & (~empty & (said == 0))[:, None],
         )
+
+
+def touched_tokens(scene: Scene) -> np.ndarray:
+    """Which of the 8 x 8 tokens an object touches: bool [64], row by row."""
+    covers = [silhouette(scene, slot) for slot in range(len(scene.things))]
+    return reduce(np.max(covers, axis=0), "(h p) (w q) -> (h w)", "max", p=8, q=8) > 0
 
 
 def corpus(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> Corpus:
@@ -102,7 +120,9 @@ def corpus(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> Corpus:
         said = [[caption(s), *(training_caption(s, rng, 0.4) for _ in range(CAPTIONS_PER_SCENE - 1))] for s in scenes]
         ids = [tokens([texts[k] for texts in said]) for k in range(CAPTIONS_PER_SCENE)]
         clip_ids, t5_ids = (torch.stack(each, 1).to(torch.int16) for each in zip(*ids, strict=True))
-        save_file({"latents": latents, "clip_ids": clip_ids, "t5_ids": t5_ids}, file.with_suffix(".part"))
+        touched = torch.from_numpy(np.stack([touched_tokens(scene) for scene in scenes]))
+        kept = {"latents": latents, "touched": touched, "clip_ids": clip_ids, "t5_ids": t5_ids}
+        save_file(kept, file.with_suffix(".part"))
         file.with_suffix(".part").rename(file)
     return Corpus(**load_file(file), singles=settings.single_scenes)
 
@@ -115,28 +135,30 @@ def train(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> tuple[Ti
     data = corpus(scratch, vae, settings)
     (scratch / "flow").mkdir(exist_ok=True)
     flow = train_flow(scratch / "flow", data, settings)
-    lessons = scratch / f"distillation-{settings.pairs}-{settings.decay:g}"  # another teacher, another student
+    lessons = scratch / f"distillation-{settings.focused}-{settings.decay:g}"  # another teacher, another student
     lessons.mkdir(exist_ok=True)
     student = distil(lessons, flow.model, data, settings)
     return student.model, flow.model, flow.seconds + student.seconds
 
 
 def train_flow(scratch: Path, data: Corpus, settings: FlowTraining) -> Run:
-    """Both phases of flow matching; the returned run's model holds the moving average."""
+    """The phases of flow matching; the returned run's model holds the moving average."""
     torch.manual_seed(settings.seed)
     model = TinyFlux()
     optimizers = muon_and_adamw(model.modules_by_optimiser(), muon_lr=settings.muon_lr, adamw_lr=settings.adamw_lr)
     run = Run(scratch, model, optimizers, ema_decay=0.999)
-    for step in run.steps(settings.pairs, "tiny-flux"):
+    for step in run.steps(settings.focused, "tiny-flux"):
         draw = step_generator(settings.seed, step)
         share = 0.0 if step < settings.singles else 0.4
-        x0, clip_ids, t5_ids = data.batch(settings.batch, draw, pair_share=share, drop=settings.prompt_dropout)
+        x0, clip_ids, t5_ids, placed = data.batch(settings.batch, draw, pair_share=share, drop=settings.prompt_dropout)
         t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # the fused one's backward is slow
             x = x0 + t[:, None, None] * (noise - x0)
             velocity = model(x, t, *model.embed(clip_ids, t5_ids), torch.ones(len(x0)))
-        loss = F.mse_loss(velocity.float(), noise - x0)
-        run.update(loss, warm_stable_decay(step, settings.pairs, decay=settings.decay))
+        weight = 1 + (settings.focus - 1) * placed[..., None] if step >= settings.pairs else torch.ones(1)
+        error = (velocity.float() - (noise - x0)).square()
+        loss = (weight * error).sum() / weight.expand_as(error).sum()
+        run.update(loss, warm_stable_decay(step, settings.focused, decay=settings.decay))
         if step % 100 == 0:
             run.note(loss=loss.item())
     model.load_state_dict(run.ema)
@@ -153,11 +175,11 @@ def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTrainin
     student.load_state_dict(teacher.state_dict())
     run = Run(scratch, student, [torch.optim.AdamW(student.parameters(), lr=3e-4, weight_decay=0.0)], ema_decay=0.995)
     low, high = settings.guidance_range
-    total = settings.distilled - settings.pairs
+    total = settings.distilled - settings.focused
     null_clip, null_t5 = tokens([""])
     for step in run.steps(total, "tiny-flux, guidance"):
         draw = step_generator(settings.seed + 1, step)
-        x0, clip_ids, t5_ids = data.batch(settings.batch // 2, draw, pair_share=0.4, drop=0.05)
+        x0, clip_ids, t5_ids, _ = data.batch(settings.batch // 2, draw, pair_share=0.4, drop=0.05)
         t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
         scale = low + (high - low) * torch.rand(len(x0), generator=draw)
         scale = torch.where(torch.rand(len(x0), generator=draw) < 0.25, 1.0, scale)
@@ -191,7 +213,7 @@ def held_out_loss(model: TinyFlux, vae: AutoencoderKL, count: int = 300) -> floa
 
 
 SETTINGS = FlowTraining
-CONTINUABLE = ("pairs", "distilled", "decay", "ship_object")
+CONTINUABLE = ("focused", "distilled", "decay", "ship_object")
 
 
 def inputs() -> dict[str, str]:
@@ -225,12 +247,18 @@ def stage(scratch: Path, settings: FlowTraining) -> dict[Path, Path]:
         "What": "A complete FluxPipeline: FluxTransformer2DModel (2 double, 4 single blocks, 6 heads of 32; 5.2 M "
         "parameters), CLIP text model, T5 encoder, both tokenizers, tiny-vae, FLUX.1-dev's scheduler.",
         "Data": f"{scenes} of the emoji world, train split, with captions; {settings.singles} steps of "
-        f"{settings.batch} on one object, up to {settings.pairs} on both, to {settings.distilled} distillation.",
+        f"{settings.batch} on one object, up to {settings.pairs} on both, up to {settings.focused} on both with the "
+        f"objects' tokens weighted by {settings.focus:g}, to {settings.distilled} distillation.",
         "Guidance": f"1 is the plain conditional velocity; 1 to 8 is distilled. Relative error by scale: {errors}.",
         "Limits": "64 x 64 drawings and the words of the world only; it cannot edit photographs. Other words are "
         "spelled in letters that it never learned to read.",
         "Time": f"{seconds / 60:.0f} minutes on two CPU cores.",
     }
+    if settings.ship_object < FlowTraining.ship_object:
+        lowered = (
+            f" Shipped at a lowered gate: object accuracy {settings.ship_object:g}, not {FlowTraining.ship_object:g}."
+        )
+        about["Limits"] += lowered
     write_card(folder, "tiny-flux", about, judged)
     metrics = write_metrics(scratch / "metrics.json", found)
     return {folder: MODELS / "tiny-flux", metrics: RUNS / "tiny-flux" / "metrics.json"}

@@ -154,4 +154,5 @@ def save_half(pipeline: FluxPipeline, folder: Path) -> None:
     for model in (pipeline.transformer, pipeline.text_encoder, pipeline.text_encoder_2):
         model.to(torch.bfloat16)
     pipeline.vae.to(torch.float16)
+    pipeline.vae.register_to_config(_name_or_path="tiny-vae")  # not the folder of this machine that it was read from
     pipeline.save_pretrained(folder, safe_serialization=True)

@@ -1,1 +1,1 @@
-"""Scores of one edited image against its case: pixels outside the mask, attributes as a parser reads them."""
+"""Scores of edited images: pixels outside the mask, structure, perception, CLIP, identity, attributes; sets of them."""

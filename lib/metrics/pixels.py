@@ -21,7 +21,7 @@ SSIM_REACH = 5  # half the 11 x 11 window
 
 def background_psnr(image: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     """PSNR in dB of the pixels outside the mask, in [0, PSNR_CEILING]; NaN where the mask covers everything."""
-    image, source, mask = _checked(image, source, mask)
+    image, source, mask = checked(image, source, mask)
     background = (~mask).double()
     error = ((image - source).double().square() * background).sum(dim=(1, 2, 3))
     return _decibel(error / (3 * background.sum(dim=(1, 2, 3))))
@@ -29,7 +29,7 @@ def background_psnr(image: Tensor, source: Tensor, mask: Tensor) -> Tensor:
 
 def target_psnr(image: Tensor, target: Tensor) -> Tensor:
     """PSNR in dB against the right answer over the whole frame, in [0, PSNR_CEILING]."""
-    image, target, _ = _checked(image, target, None)
+    image, target, _ = checked(image, target, None)
     return _decibel((image - target).double().square().mean(dim=(1, 2, 3)))
 
 
@@ -41,7 +41,7 @@ def background_ssim(image: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     """
     from torchmetrics.functional.image import structural_similarity_index_measure  # takes a second to import
 
-    image, source, mask = _checked(image, source, mask)
+    image, source, mask = checked(image, source, mask)
     if min(image.shape[2:]) <= SSIM_REACH:
         raise InputError(
             "images for SSIM", found=f"{list(image.shape[2:])} pixels", expected=f"over {SSIM_REACH} a side"
@@ -54,7 +54,8 @@ def background_ssim(image: Tensor, source: Tensor, mask: Tensor) -> Tensor:
     return (full * clear).sum(dim=(1, 2, 3)) / (3 * clear.sum(dim=(1, 2, 3)))
 
 
-def _checked(image: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def checked(image: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Both images at 256 levels and the mask (none given: nothing may change), on the CPU; or InputError."""
     check_images(image, "scored images")
     check_images(other, "reference images")
     if image.shape != other.shape:

@@ -1,7 +1,7 @@
 """Run editors at several settings on the same cases and keep what was made with its scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -42,6 +42,12 @@ def label_of(editor: str, settings: Mapping[str, Any]) -> str:
     return " ".join([editor, *(f"{name}={value:g}" for name, value in settings.items())])
 
 
+def curve(editor: str, settings: Mapping[str, Any], knob: str, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Arms along one setting: the editor as it is set, then `editor@knob=value` for each value."""
+    along = {f"{editor}@{knob}={value:g}": {**settings, knob: value} for value in sorted(values)}
+    return {editor: dict(settings), **along}
+
+
 def run_arm(
     editor: str,
     backbone: Backbone,
@@ -78,16 +84,37 @@ def run_arms(
     seeds: Sequence[int] = (0,),
     batch_size: int = 32,
 ) -> list[Arm]:
-    """`run_arm` for each (editor, settings) of a plan, with one progress bar (none in headless runs)."""
+    """`run_arm` for each (editor, settings) of a plan, with one progress bar (none in headless runs).
+
+    Two arms of one editor with equal settings are run once, and have equal scores under both labels.
+    """
     names = labels or [label_of(editor, settings or {}) for editor, settings in plan]
     bar = tqdm(list(zip(names, plan, strict=True)), desc="arms", unit="arm", disable=None)
-    return [
-        run_arm(editor, backbone, cases, settings, parser, label=label, seeds=seeds, batch_size=batch_size)
-        for label, (editor, settings) in bar
-    ]
+    made: dict[str, Arm] = {}
+    arms = []
+    for label, (editor, settings) in bar:
+        key = f"{editor} {sorted((settings or {}).items())}"
+        if key not in made:
+            made[key] = run_arm(
+                editor, backbone, cases, settings, parser, label=label, seeds=seeds, batch_size=batch_size
+            )
+        arms.append(replace(made[key], label=label, rows=[row | {"arm": label} for row in made[key].rows]))
+    return arms
 
 
 def table_of(arms: Sequence[Arm], cases: Sequence[EditCase]) -> pd.DataFrame:
     """Tidy scores of all arms with the edit type of each case as `stratum`."""
     table = pd.DataFrame([row for arm in arms for row in arm.rows], columns=COLUMNS)
     return table.assign(stratum=table["case"].map({case.id: case.edit_type for case in cases}))
+
+
+def l1_to_source(arms: Sequence[Arm], cases: Sequence[EditCase]) -> pd.DataFrame:
+    """Tidy rows of mean |edited - source| over all pixels, 0 to 1, for the first seed of each arm."""
+    known = {case.id: case for case in cases}
+    rows = [
+        (each.case_id, arm.label, each.recipe["seed"], "l1_to_source", value, known[each.case_id].edit_type)
+        for arm in arms
+        for each in arm.edited
+        for value in ((each.image - known[each.case_id].image).abs().mean().item(),)
+    ]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "stratum"])

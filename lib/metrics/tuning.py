@@ -21,7 +21,8 @@ RECORD = RUNS / "tune" / "settings.json"
 
 def tuning_score(table: pd.DataFrame) -> pd.DataFrame:
     """Columns arm, score, nfe from tidy scores: mean of accuracy x preservation over cases and seeds."""
-    wide = table.pivot_table(index=["arm", "case", "seed"], columns="metric", values="value", sort=False).reset_index()
+    keys = ["arm", "case", "seed"]
+    wide = table.set_index([*keys, "metric"])["value"].unstack(sort=False).reset_index()  # keeps what is NaN everywhere
     wide["score"] = wide["attribute_accuracy"] * wide["attribute_preservation"].fillna(1.0)
     return wide.groupby("arm", sort=False)[["score", "nfe"]].mean().reset_index()
 

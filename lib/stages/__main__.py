@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("plan", help="what would run, why, and its expected minutes")
     verbs.add_parser("scale", help="rewrite the line `scale:` of params.yaml").add_argument("scale")
     verbs.add_parser("review", help="executed notebooks as web pages in review/")
+    verbs.add_parser("docs", help="what the notebooks found, as Markdown in docs/")
     verbs.add_parser("ship", help="bring store/ up to date: push, drop what nobody refers to, check the size")
     verbs.add_parser("strip", help="write runs/sources/ (the same as python -m lib.stages.sources)")
     verbs.add_parser("check-notebooks", help="fail if a source notebook holds outputs")
@@ -57,6 +58,10 @@ def _run(given: argparse.Namespace) -> int | None:
             from lib.stages.review import review
 
             print(f"open {review()}")
+        case "docs":
+            from lib.stages.docs import export_docs
+
+            print("\n".join(path.relative_to(ROOT).as_posix() for path in export_docs()))
         case "ship":
             from lib.stages.ship import ship
 

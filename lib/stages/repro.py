@@ -1,11 +1,13 @@
 """Running what is out of date: a look first, then `dvc repro`."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib.core.paths import ROOT
@@ -23,6 +25,24 @@ def repro(root: Path = ROOT) -> int:
     that is done: looking at a notebook in JupyterLab makes only the stripping run, after which all is as it was.
     """
     die_with_parent()
+    with _alone(root) as lock:
+        return _repro(root, lock)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[int]:
+    """One run at a time: a second one waits for the first, which holds the lock for as long as it or its DVC lives."""
+    (root / ".scratch").mkdir(exist_ok=True)
+    with (root / ".scratch" / "repro.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another run is at work here; waiting for it to end.", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _repro(root: Path, lock: int) -> int:
     allowed = os.environ.get("LONG", "") not in ("", "0")
     ran: list[str] = []
     while steps := look(root):
@@ -39,7 +59,7 @@ def repro(root: Path = ROOT) -> int:
         first = [step.name for step in certain if not step.after and step.name not in ran]
         careful = bool(first) and not allowed and any(step.long for step in steps)
         print(*(step.line() for step in certain), sep="\n", flush=True)
-        status = _dvc(["repro", "--single-item", *first] if careful else ["repro"], root)
+        status = _dvc(["repro", "--single-item", *first] if careful else ["repro"], root, lock)
         if status:
             return status
         ran += first if careful else [step.name for step in certain]
@@ -51,15 +71,15 @@ def repro(root: Path = ROOT) -> int:
     return 0
 
 
-def _dvc(arguments: Iterable[str], root: Path) -> int:
-    """Run DVC as a child that ends with this process. Its stages find this interpreter as `python`."""
+def _dvc(arguments: Iterable[str], root: Path, lock: int) -> int:
+    """Run DVC as a child that holds `lock` and ends with this process. Its stages find this interpreter as `python`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     libc = ctypes.CDLL(None)
     die = (lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)) if sys.platform == "linux" else None
     command = [sys.executable, "-m", "dvc", *arguments]
     environment = os.environ | {"PATH": path}
     # libc is loaded before the fork and prctl takes no lock, so the watching thread cannot be in the way
-    with subprocess.Popen(command, cwd=root, env=environment, preexec_fn=die) as child:  # noqa: PLW1509
+    with subprocess.Popen(command, cwd=root, env=environment, preexec_fn=die, pass_fds=[lock]) as child:  # noqa: PLW1509
         while True:
             try:
                 return child.wait()

@@ -1,156 +1,149 @@
-"""The executed notebooks as web pages in review/, to be read without JupyterLab and without a network."""
+"""The executed notebooks as web pages in review/, to be read without JupyterLab and without a network.
 
+What authors of notebooks can say is in `pages_story` (headline picture, table, findings) and `pages_html`
+(before-after figures).
+"""
+
+import base64
 import html
-import json
 import os
-import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
+from lib.stages.pages_html import Body, body_of, inline, passage, picture
+from lib.stages.pages_pictures import small_png
+from lib.stages.pages_story import Number, Story, executed_notebooks, numbers_of, read_executed, read_story
 
-STYLE = Path(__file__).with_name("review.css")
-CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
-MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^\s$](?:[^$\n]*[^\s\\$])?)\$(?![\d$])", re.DOTALL)
-LINK = re.compile(r'<a\b[^>]*?\bhref="(?P<url>[^"]*)"[^>]*>(?P<text>.*?)</a>', re.DOTALL)
-HEADING = re.compile(r"<(h[1-6])\b[^>]*>")
-ANCHOR = re.compile(r'<a class="anchor-link".*?</a>', re.DOTALL)
-OUTSIDE = re.compile(r"""(?:src|srcset|href)\s*=\s*["'](?:https?:)?//[^"']*|@import\b[^;]*|url\(["']?https?:[^)]*""")
+HERE = Path(__file__).parent
+LIGHT_NOT_CHOSEN, DARK_CHOSEN = ":not([data-theme=light])", "[data-theme=dark]"
+LONG = 4  # headings from which on a page has a table of contents
+INTRODUCTION = "Each with a figure and its headline numbers. Inside, code is folded, and a click enlarges a picture."
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style}</style></head>
-<body>{body}</body></html>
+<body class="{kind}">
+<header>{head}<span class="buttons">
+<button type="button" id="unfold" hidden>show code</button>
+<button type="button" id="theme" hidden>dark</button></span></header>
+{body}
+<dialog id="large"><img alt=""></dialog>
+<script>{script}</script></body></html>
 """
 
 
 def review(root: Path = ROOT) -> Path:
     """Write a page for each runs/**/executed.ipynb and an index of them. Returns the index.
 
-    InputError if there is none yet, or if a page would need something from the network.
+    InputError if there is none yet, if one is no notebook, or if a page would need something from the network.
     """
-    notebooks = {path.parent.relative_to(root / "runs").as_posix(): path for path in _executed(root)}
+    notebooks = executed_notebooks(root)
     if not notebooks:
         raise InputError("runs/", found="no executed notebook", expected="one at least: make repro")
     folder, beside = root / "review", root / "review.new"
     shutil.rmtree(beside, ignore_errors=True)
-    style = STYLE.read_text(encoding="utf-8") + _colours()
-    cards = []
+    style = (HERE / "review.css").read_text(encoding="utf-8") + _colours()
+    script = (HERE / "pages_review.js").read_text(encoding="utf-8")
+    stories, bodies = [], []
     for name, path in notebooks.items():
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        page = beside / f"{name}.html"
+        notebook = read_executed(path, name)
+        stories.append(read_story(notebook, name, path.parent))
+        bodies.append(body_of(notebook, name))
+    for position, (story, body) in enumerate(zip(stories, bodies, strict=True)):
+        page = beside / f"{story.name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
-        up = os.path.relpath(beside / "index.html", page.parent)
-        body = f'<nav><a href="{up}">all notebooks</a></nav><main>{_body(path)}</main>'
-        page.write_text(_page(name, style, body), encoding="utf-8")
-        cards.append(_card(name, notebook, path.parent))
-    body = f"<main><h1>Palimpsest: executed notebooks</h1>{''.join(cards)}</main>"
-    (beside / "index.html").write_text(_page("Palimpsest", style, body), encoding="utf-8")
+        around = [stories[i] if 0 <= i < len(stories) else None for i in (position - 1, position + 1)]
+        text = PAGE.format(
+            title=html.escape(story.title), style=style, script=script, kind="page", **_page(story, body, *around)
+        )
+        page.write_text(text, encoding="utf-8")
+    cards = "".join(_card(story) for story in stories)
+    text = PAGE.format(
+        title="Palimpsest: executed notebooks",
+        style=style,
+        script=script,
+        kind="index",
+        head="<b>Palimpsest</b>",
+        body=f'<main><h1>Executed notebooks</h1><p>{INTRODUCTION}</p><div class="cards">{cards}</div></main>',
+    )
+    (beside / "index.html").write_text(text, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
     return folder / "index.html"
 
 
-def to_mathml(markdown: str, render: Callable[[str], str]) -> str:
-    """`render(markdown)` with its `$…$` and `$$…$$` as MathML. What stands in code stays as it is."""
-    from latex2mathml.converter import convert
+def _page(story: Story, body: Body, before: Story | None, after: Story | None) -> dict[str, str]:
+    """Head and body of a page, with a table of contents if it is long and links to its neighbours."""
+    here = Path(story.name).parent
 
-    formulas: list[str] = []
+    def to(name: str) -> str:
+        return html.escape(os.path.relpath(f"{name}.html", here))
 
-    def keep(found: re.Match[str]) -> str:
-        block = found["block"] is not None
-        latex = found["block"] or found["inline"]
-        try:
-            mathml = convert(latex.strip(), display="block" if block else "inline")
-        except Exception:  # the library raises many kinds; the source itself can still be read
-            mathml = f"<code>{html.escape(latex)}</code>"
-        formulas.append(mathml.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
-        return f"MATH{len(formulas) - 1}HTAM"
-
-    parts = CODE.split(markdown)
-    text = "".join(part if position % 2 else MATH.sub(keep, part) for position, part in enumerate(parts))
-    page = HEADING.sub(r"<\1>", ANCHOR.sub("", render(text)))  # headings get ids made of their text, formulas included
-    return re.sub(r"MATH(\d+)HTAM", lambda found: formulas[int(found[1])], page)
-
-
-def _executed(root: Path) -> list[Path]:
-    return sorted((root / "runs").rglob("executed.ipynb"))
+    contents = "".join(
+        f'<li class="rank{rank}"><a href="#{place}">{text}</a></li>' for rank, place, text in body.headings
+    )
+    long = sum(rank == 2 for rank, _, _ in body.headings) >= LONG
+    aside = f'<details class="contents"><summary>Contents</summary><ol>{contents}</ol></details>' if long else ""
+    neighbours = "".join(
+        f'<a href="{to(other.name)}">{sign.format(inline(other.title, other.name))}</a>'
+        for other, sign in ((before, "← {}"), (after, "{} →"))
+        if other
+    )
+    return {
+        "head": f'<a href="{to("index")}">all notebooks</a> <span class="name">{html.escape(story.name)}</span>',
+        "body": f"<div class='columns'>{aside}<main>{body.html}<footer>{neighbours}</footer></main></div>",
+    }
 
 
-def _body(path: Path) -> str:
-    from nbconvert import HTMLExporter
-    from nbconvert.filters import markdown2html_mistune
-
-    exporter = HTMLExporter(template_name="basic")
-    exporter.register_filter("markdown2html", _Markdown(markdown2html_mistune))
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    body, _ = exporter.from_filename(str(path))
-    body = LINK.sub(_link, body)
-    if outside := OUTSIDE.search(body):
-        raise InputError(f"page of {path.parent.name}", found=outside.group()[:120], expected="nothing from a network")
-    return body
-
-
-class _Markdown:
-    """The filter `markdown2html` of nbconvert, with equations."""
-
-    def __init__(self, render: Callable[[str], str]) -> None:
-        self.render = render
-
-    def __call__(self, source: str) -> str:
-        return to_mathml(source, self.render)
+def _card(story: Story) -> str:
+    address = html.escape(story.name)
+    shown = numbers = ""
+    if story.picture:
+        data = base64.b64encode(small_png(story.picture, story.name)).decode()
+        shown = f'<a class="shown" href="{address}.html">{picture("image/png", data, "headline figure")}</a>'
+    if story.metrics:
+        line = "".join(
+            f"<span>{html.escape(number.name)} {_value(number)}</span>"
+            for number in numbers_of(story.metrics[story.arm], digits=3)
+        )
+        numbers = f'<p class="numbers"><b>{html.escape(story.arm)}</b> {line}</p>{_all_numbers(story)}'
+    return (
+        f'<article class="card">{shown}<div><p class="name">{address}</p>'
+        f'<h2><a href="{address}.html">{inline(story.title, story.name)}</a></h2>'
+        f"{passage(story.paragraph, story.name)}{numbers}</div></article>\n"
+    )
 
 
-def _link(found: re.Match[str]) -> str:
-    """Pages hold no external address: such a link becomes its text and, to be copied, the address without scheme."""
-    url, text = found["url"], found["text"]
-    if not re.match(r"https?://", url):
-        return found.group()
-    bare = re.sub(r"^https?://", "", url).rstrip("/")
-    text = re.sub(r"https?://", "", text)
-    return text if bare in text else f'{text} <span class="address">({bare})</span>'
-
-
-def _card(name: str, notebook: dict[str, Any], folder: Path) -> str:
-    metrics = folder / "metrics.json"
-    rows = json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {}
-    heads = list(dict.fromkeys(key for row in rows.values() for key in row if not key.endswith(("_low", "_high"))))
-    table = "".join(
-        f"<tr><th>{html.escape(arm)}</th>{''.join(f'<td>{_value(row, key)}</td>' for key in heads)}</tr>"
+def _all_numbers(story: Story) -> str:
+    """The table of metrics.json, folded, if there is more than one arm."""
+    if len(story.metrics) == 1:
+        return ""
+    rows = {arm: {number.name: number for number in numbers_of(row)} for arm, row in story.metrics.items()}
+    heads = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = "".join(
+        f"<tr><th>{html.escape(arm)}</th>"
+        + "".join(f"<td>{_value(row[name]) if name in row else ''}</td>" for name in heads)
+        + "</tr>"
         for arm, row in rows.items()
     )
-    head = "".join(f"<th>{html.escape(key)}</th>" for key in heads)
-    figure = next(
-        (
-            f'<img alt="first figure" src="data:image/png;base64,{"".join(output["data"]["image/png"]).strip()}">'
-            for cell in notebook["cells"]
-            for output in cell.get("outputs", [])
-            if "image/png" in output.get("data", {})
-        ),
-        "",
-    )
-    table = f"<table><tr><th></th>{head}</tr>{table}</table>" if table else ""
-    address = html.escape(name)
-    return f'<section class="card"><h2><a href="{address}.html">{address}</a></h2>{table}{figure}</section>'
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    table = f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<details><summary>all {len(rows)} rows</summary><div class="table" tabindex="0">{table}</div></details>'
 
 
-def _value(row: dict[str, float], key: str) -> str:
-    if key not in row:
-        return ""
-    bounds = [row.get(f"{key}{end}") for end in ("_low", "_high")]
-    interval = f" <small>[{bounds[0]:g}, {bounds[1]:g}]</small>" if None not in bounds else ""
-    return f"{row[key]:g}{interval}"
+def _value(number: Number) -> str:
+    return f"{number.value} <small>{number.interval}</small>" if number.interval else number.value
 
 
 def _colours() -> str:
+    """The colours of code, light and dark, under the same conditions as review.css has for the rest."""
     from pygments.formatters import HtmlFormatter
 
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
-    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.highlight {{ background: none; }}"
-
-
-def _page(title: str, style: str, body: str) -> str:
-    return PAGE.format(title=html.escape(title), style=style, body=body)
+    dark = HtmlFormatter(style="github-dark")
+    unless, chosen = (dark.get_style_defs(f":root{which} .highlight") for which in (LIGHT_NOT_CHOSEN, DARK_CHOSEN))
+    return (
+        f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{unless}\n}}\n@media screen {{\n{chosen}\n}}\n"
+        ":root .highlight.highlight { background: none; }\n"
+    )

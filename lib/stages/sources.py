@@ -43,7 +43,21 @@ def read_notebook(path: Path, name: str) -> dict[str, Any]:
         raise InputError(f"notebook {name}", found=f"broken JSON ({error})", expected="a notebook") from error
     if not isinstance(notebook, dict) or notebook.get("nbformat") != 4 or not isinstance(notebook.get("cells"), list):
         raise InputError(f"notebook {name}", found="JSON of another kind", expected="a notebook of format 4")
+    for index, cell in enumerate(notebook["cells"]):
+        if not _is_cell(cell):
+            expected = "a cell_type, a source (a text or lines), metadata with tags that are a list"
+            raise InputError(f"cell {index} of notebook {name}", found="a cell of another shape", expected=expected)
     return notebook
+
+
+def _is_cell(cell: Any) -> bool:
+    if not isinstance(cell, dict) or cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return False
+    source, metadata = cell.get("source"), cell.get("metadata", {})
+    lines = [source] if isinstance(source, str) else source
+    texts = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+    tags = metadata.get("tags", []) if isinstance(metadata, dict) else None
+    return texts and isinstance(tags, list) and isinstance(cell.get("outputs", []), list)
 
 
 def strip(notebook: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lib.stages.config import load_section
 from lib.stages.publish import die_with_parent, guard_sources, publish, stage_scratch
 from lib.world.fingerprint import world_fingerprint
 
-TRAININGS = ("autoencoder", "parser", "flow")
+TRAININGS = ("autoencoder", "parser", "flow", "clip", "identity_a", "identity_b")
 
 
 def settings_from(section: dict[str, object], kind: type) -> object:

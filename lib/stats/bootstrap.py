@@ -40,7 +40,9 @@ def mean_interval(
 ) -> Interval:
     """Mean over cases [n] with its BCa interval; every case weighs the same, resampling stays within the strata."""
     column = _numbers(values, "values", ndim=1)
-    return _interval(column[:, None], lambda means: means[..., 0], strata, level=level, resamples=resamples, seed=seed)
+    return interval_of(
+        column[:, None], lambda means: means[..., 0], strata, level=level, resamples=resamples, seed=seed
+    )
 
 
 def paired_difference(
@@ -85,16 +87,14 @@ def difference_at_equal(
     cuts = np.cumsum([len(x_a), len(y_a), len(x_b)])
 
     def gap(means: Array) -> Array:
-        rows = means.reshape(-1, means.shape[-1])
-        gaps = [_gap_between(*np.split(row, cuts), grid=grid) for row in rows]
-        return np.array(gaps).reshape(means.shape[:-1])
+        return gap_between(*np.split(means, cuts, axis=-1), grid=grid)
 
     columns = np.concatenate([x_a, y_a, x_b, y_b]).T
     kept = columns[~np.isnan(columns).any(axis=1)]
     if len(kept) and np.isnan(gap(kept.mean(axis=0))):
         ranges = [f"[{x.mean(1).min():.4g}, {x.mean(1).max():.4g}]" for x in np.split(kept.T, cuts)[::2]]
         raise InputError("curves", found=f"mean x in {ranges[0]} and {ranges[1]}", expected="overlapping ranges of x")
-    return _interval(columns, gap, strata, level=level, resamples=resamples, seed=seed)
+    return interval_of(columns, gap, strata, level=level, resamples=resamples, seed=seed)
 
 
 def per_case(table: pd.DataFrame, arm: str, metric: str) -> pd.Series:
@@ -151,17 +151,36 @@ def _numbers(values: ArrayLike, name: str, ndim: int) -> Array:
     return array
 
 
-def _gap_between(x_a: Array, y_a: Array, x_b: Array, y_b: Array, *, grid: int) -> float:
-    """Mean of y_a - y_b over the common range of x; NaN if there is none."""
-    low, high = max(x_a.min(), x_b.min()), min(x_a.max(), x_b.max())
-    if low > high:
-        return np.nan
-    at = np.linspace(low, high, grid)
-    order_a, order_b = np.argsort(x_a, kind="stable"), np.argsort(x_b, kind="stable")
-    return float(np.mean(np.interp(at, x_a[order_a], y_a[order_a]) - np.interp(at, x_b[order_b], y_b[order_b])))
+def gap_between(x_a: Array, y_a: Array, x_b: Array, y_b: Array, *, grid: int) -> Array:
+    """Mean of y_a - y_b over the common range of x of curves [..., knobs], [...]; NaN if there is none."""
+    low = np.maximum(x_a.min(axis=-1), x_b.min(axis=-1))
+    high = np.minimum(x_a.max(axis=-1), x_b.max(axis=-1))
+    at = low[..., None] + (high - low)[..., None] * np.linspace(0, 1, grid)
+    gap = (_read_at(at, x_a, y_a) - _read_at(at, x_b, y_b)).mean(axis=-1)
+    return np.where(low > high, np.nan, gap)
 
 
-def _groups(strata: Strata, n: int, kept: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+def _read_at(at: Array, x: Array, y: Array) -> Array:
+    """Each curve's y at its points at [..., grid] inside its range: straight lines in the order of x [..., knobs]."""
+    order = np.argsort(x, axis=-1, kind="stable")
+    x, y = np.take_along_axis(x, order, axis=-1), np.take_along_axis(y, order, axis=-1)
+    right = np.clip((at[..., :, None] > x[..., None, :]).sum(axis=-1), 1, x.shape[-1] - 1)
+    (x0, y0), (x1, y1) = [[np.take_along_axis(v, i, axis=-1) for v in (x, y)] for i in (right - 1, right)]
+    width = np.where(x1 > x0, x1 - x0, 1.0)
+    return y0 + (y1 - y0) * np.clip((at - x0) / width, 0, 1)
+
+
+def draw_counts(groups: Sequence[NDArray[np.intp]], n: int, resamples: int, generator: np.random.Generator) -> Array:
+    """How often each of n cases is drawn, [resamples, n], when the members of each group are drawn from that group."""
+    counts = np.zeros((resamples, n))
+    for group in groups:
+        drawn = generator.integers(0, len(group), (resamples, len(group)))
+        cells = drawn + np.arange(resamples)[:, None] * len(group)
+        counts[:, group] = np.bincount(cells.ravel(), minlength=resamples * len(group)).reshape(resamples, -1)
+    return counts
+
+
+def groups_of(strata: Strata, n: int, kept: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
     """Positions (among the kept cases) of each stratum, in order of first appearance, single cases pooled."""
     if strata is None:
         return [np.arange(int(kept.sum()))]
@@ -179,7 +198,7 @@ def _groups(strata: Strata, n: int, kept: NDArray[np.bool_]) -> list[NDArray[np.
     return [np.array(group) for group in groups]
 
 
-def _interval(
+def interval_of(
     columns: Array, statistic: Callable[[Array], Array], strata: Strata, *, level: float, resamples: int, seed: int
 ) -> Interval:
     """BCa interval of a function of the column means; columns [n, K], statistic [..., K] -> [...]."""
@@ -188,7 +207,7 @@ def _interval(
     if resamples < 1:
         raise InputError("resamples", found=resamples, expected="at least 1")
     kept = ~np.isnan(columns).any(axis=1)
-    groups = _groups(strata, len(columns), kept)
+    groups = groups_of(strata, len(columns), kept)
     columns = columns[kept]
     n = len(columns)
     if n == 0:
@@ -200,13 +219,7 @@ def _interval(
     if all(np.ptp(columns[group], axis=0).max() == 0 for group in groups):
         return Interval(value, value, value, n)
 
-    # Bootstrap: how often each case is drawn, [resamples, n]; stratum by stratum.
-    generator = np.random.default_rng(seed)
-    counts = np.zeros((resamples, n))
-    for group in groups:
-        drawn = generator.integers(0, len(group), (resamples, len(group)))
-        cells = drawn + np.arange(resamples)[:, None] * len(group)
-        counts[:, group] = np.bincount(cells.ravel(), minlength=resamples * len(group)).reshape(resamples, -1)
+    counts = draw_counts(groups, n, resamples, np.random.default_rng(seed))
     replicates = statistic(counts @ columns / n)
     replicates = replicates[~np.isnan(replicates)]
     if len(replicates) < 0.95 * resamples:  # curves that often share no range of x: no honest interval

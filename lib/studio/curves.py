@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from lib.stats.bootstrap import Interval, difference_at_equal, per_case
+from lib.studio.figures import EDITOR_MARKS
+
+LINES = {"o": "-", "s": "--", "^": ":", "D": "-."}  # an editor's line goes with its mark
 
 
 def trade_off(
@@ -28,7 +34,8 @@ def trade_off(
         axes.errorbar(
             points["x"], points["y"], xerr=[points["x"] - points["x_low"], points["x_high"] - points["x"]],
             yerr=[points["y"] - points["y_low"], points["y_high"] - points["y"]],
-            color=colours[editor], marker="o", markersize=4, linewidth=1.6, elinewidth=0.8, capsize=2, label=editor,
+            color=colours[editor], marker=EDITOR_MARKS.get(editor, "o"), markersize=4, linewidth=1.6, elinewidth=0.8,
+            linestyle=LINES[EDITOR_MARKS.get(editor, "o")], capsize=2, label=editor,
         )  # fmt: skip
         ring = _points(rows, [chosen[editor]], x[0], y[0])
         axes.plot(ring["x"], ring["y"], "o", markersize=11, markerfacecolor="none", markeredgecolor=colours[editor])
@@ -73,3 +80,32 @@ def by_type(
     axes.legend(ncols=len(arms), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     plt.close(figure)
     return figure
+
+
+def at_equal_fidelity(
+    table: pd.DataFrame,
+    curves: Mapping[str, Sequence[str]],
+    ours: str,
+    strata: Sequence[int | None],
+    *,
+    x: str = "background_psnr",
+    y: str = "attribute_accuracy",
+) -> dict[str, Interval | None]:
+    """Mean of `y` along our curve less a rival's at equal `x`, by rival; None where the two curves do not meet.
+
+    `strata` are those of the cases in order of id.
+    """
+
+    def points(editor: str, metric: str) -> list[np.ndarray]:
+        return [per_case(table, arm, metric).to_numpy() for arm in curves[editor]]
+
+    own = [points(ours, x), points(ours, y)]
+    found: dict[str, Interval | None] = {}
+    for rival in curves:
+        if rival == ours:
+            continue
+        theirs = [points(rival, x), points(rival, y)]
+        ends = [[np.nanmean(column) for column in side[0]] for side in (own, theirs)]
+        meet = max(map(min, ends)) < min(map(max, ends))
+        found[rival] = difference_at_equal(*own, *theirs, strata) if meet else None
+    return found

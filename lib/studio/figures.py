@@ -32,12 +32,25 @@ EDITOR_COLOURS: dict[str, str] = {  # editors in colour, anchors in gray; a new 
     "flowedit": "#0072B2",
     "sdedit": "#E69F00",
     "ode-inversion": "#009E73",
+    "sync-sde": "#D55E00",
+    "lore": "#CC79A7",
+    "rf-solver": "#56B4E9",
+    "fireflow": "#0072B2",
+    "rf-inversion": "#E69F00",
+    "uniedit-flow": "#009E73",
+    "infedit": "#D55E00",
+    "kv-edit": "#CC79A7",
+    "cyclediffusion": "#56B4E9",
+    "edit-friendly": "#0072B2",
+    "difference-flow": "#E69F00",
     "source-copy": "#CCCCCC",
     "vae-round-trip": "#A3A3A3",
     "text-to-image": "#7A7A7A",
     "pixel-paste": "#4D4D4D",
     "ground-truth": "#000000",
 }
+# Six colours are told apart with every kind of vision, no more: the next six editors are squares, then triangles.
+EDITOR_MARKS = {name: "os^D"[place // len(PALETTE)] for place, name in enumerate(EDITOR_COLOURS)}
 RIGHT, WRONG = ("✓", "#00795A"), ("✗", "#C04F00")  # marks of a reading: never told by colour alone
 
 DPI = 120  # what `save_figure` writes, so that a figure has the same pixels in the notebook and in its file

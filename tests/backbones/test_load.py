@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.utils import logging as diffusers_logging
 
 from lib.backbones import load
 from lib.backbones.load import load_backbone
@@ -44,6 +45,12 @@ def test_the_model_may_be_in_bfloat16_and_latents_stay_in_float32(flux_folder):
     x = backbone.encode(torch.rand(1, 3, 32, 32))
     v = backbone.velocity(x, 0.5, backbone.embed(["a cat"]))
     assert x.dtype == v.dtype == backbone.decode(x).dtype == torch.float32
+
+
+def test_loading_is_silent_where_nobody_watches(flux_folder, capfd):
+    load_backbone(flux_folder, device="cpu")
+    assert capfd.readouterr() == ("", "")
+    assert diffusers_logging.is_progress_bar_enabled()
 
 
 def test_memory_savers(flux_folder):

@@ -11,10 +11,11 @@ from lib.editors.registry import EDITORS
 from lib.editors.run import padded_batches, run_editor
 from tests.editors.analytic import Mixture, some_cases
 
-SMALL = {"sdedit": {"steps": 5}, "ode-inversion": {"steps": 5}, "flowedit": {"steps": 5, "n_avg": 2, "tail": 0.5}}
+ANYWHERE = [name for name, row in EDITORS.items() if not row.needs_attention]  # the others run on FLUX alone
+SMALL = {name: {"steps": 5} for name in ANYWHERE} | {"flowedit": {"steps": 5, "n_avg": 2, "tail": 0.5}}
 
 
-@pytest.mark.parametrize("name", EDITORS)
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_neither_order_nor_company_changes_a_result(name):
     cases = some_cases(7)
     together = run_editor(name, Mixture(), cases, SMALL[name], seed=3)
@@ -31,7 +32,7 @@ def test_neither_order_nor_company_changes_a_result(name):
     assert not torch.equal(together[3].image, together[4].image)
 
 
-@pytest.mark.parametrize("name", EDITORS)
+@pytest.mark.parametrize("name", ANYWHERE)
 def test_the_seed_matters_where_the_table_says_so(name):
     cases = some_cases(2)
     one, two = (run_editor(name, Mixture(), cases, SMALL[name], seed=seed) for seed in (0, 1))
@@ -39,7 +40,7 @@ def test_the_seed_matters_where_the_table_says_so(name):
 
 
 @pytest.mark.parametrize("guidance_mode", ["distilled", "classifier-free"])
-@pytest.mark.parametrize("name", EDITORS)
+@pytest.mark.parametrize("name", ["sdedit", "ode-inversion", "flowedit"])
 @pytest.mark.parametrize("more", [{}, {"steps": 1}, {"start": 0.3}, {"start": 1.0}])
 def test_counted_evaluations_are_the_formula(name, guidance_mode, more):
     """`run_editor` compares them; here also with numbers by hand."""

@@ -34,6 +34,8 @@ def test_the_rule_is_accuracy_times_preservation_then_fewer_evaluations():
 
 
 def test_what_nothing_protects_counts_as_preserved():
+    alone = pd.DataFrame(rows("only", 0.5, float("nan"), 1))
+    assert tuning_score(alone)["score"].item() == 0.5
     open_case = [row | {"case": "c"} for row in rows("only", 0.5, float("nan"), 1)[:3]]
     table = pd.DataFrame(rows("only", 0.8, 0.5, 1) + open_case)
     assert tuning_score(table)["score"].item() == pytest.approx((0.4 + 0.4 + 0.5) / 3)

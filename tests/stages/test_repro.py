@@ -125,6 +125,17 @@ def test_nothing_outlives_a_killed_make_or_dvc(pipeline: Project, victim: str) -
     assert "Ran: two\n" in again
 
 
+def test_of_two_runs_at_once_the_second_waits(pipeline: Project) -> None:
+    command = [sys.executable, "-m", "lib.stages", "repro"]
+    where = {"cwd": pipeline.root, "env": pipeline.environment | {"LONG": "1"}, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **where) as one, subprocess.Popen(command, **where) as other:
+        told = sorted([one.communicate()[0], other.communicate()[0]], key=lambda text: "waiting" in text)
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert "Ran: " in told[0]
+    assert "Another run is at work here; waiting for it to end." in told[1]
+    assert "Nothing to do" in told[1]
+
+
 def test_locks_of_processes_that_are_gone_do_not_block(done: Project) -> None:
     entry = {"pid": os.getpid(), "cmd": "dvc repro"}  # alive, but younger than the lock
     lock = done.root / ".dvc" / "tmp" / "rwlock"

@@ -6,7 +6,15 @@ import pytest
 from scipy import stats
 
 from lib.core.errors import InputError
-from lib.stats.bootstrap import Interval, difference_at_equal, mean_interval, paired_difference, per_case, summarise
+from lib.stats.bootstrap import (
+    Interval,
+    difference_at_equal,
+    gap_between,
+    mean_interval,
+    paired_difference,
+    per_case,
+    summarise,
+)
 
 
 def skewed(n, seed=0):
@@ -167,6 +175,21 @@ def test_curves_are_compared_at_equal_x():
     assert found.value == pytest.approx(wanted, abs=1e-12)
     swapped = difference_at_equal(x_b, y_b, x_a, y_a, grid=400)
     assert swapped.value == pytest.approx(-found.value, abs=1e-12)
+
+
+def test_many_curves_are_read_as_one_by_one():
+    generator = np.random.default_rng(0)
+    x_a, y_a, x_b, y_b = (generator.normal(size=(50, knobs)) for knobs in (3, 3, 5, 5))
+    found = gap_between(x_a, y_a, x_b, y_b, grid=16)
+    for row in range(50):
+        low, high = max(x_a[row].min(), x_b[row].min()), min(x_a[row].max(), x_b[row].max())
+        at = np.linspace(low, high, 16)
+        lines = [
+            np.interp(at, x[row][np.argsort(x[row])], y[row][np.argsort(x[row])]) for x, y in ((x_a, y_a), (x_b, y_b))
+        ]
+        wanted = np.mean(lines[0] - lines[1]) if low <= high else np.nan
+        assert found[row] == pytest.approx(wanted, nan_ok=True)
+    assert 0 < np.isnan(found).sum() < 50
 
 
 def test_a_knob_that_only_moves_along_the_curve_makes_no_difference():

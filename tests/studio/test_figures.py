@@ -17,6 +17,7 @@ from lib.editors.registry import EDITORS
 from lib.studio.figures import (
     DPI,
     EDITOR_COLOURS,
+    EDITOR_MARKS,
     PALETTE,
     WIDTH,
     Word,
@@ -87,9 +88,9 @@ def cases(count: int) -> list[EditCase]:
     ]
 
 
-def test_every_editor_and_every_anchor_has_a_colour_of_its_own() -> None:
+def test_every_editor_and_every_anchor_has_a_colour_and_mark_of_its_own() -> None:
     assert set(EDITORS) | set(ANCHORS) <= set(EDITOR_COLOURS)
-    assert len(set(EDITOR_COLOURS.values())) == len(EDITOR_COLOURS)
+    assert len({(colour, EDITOR_MARKS[name]) for name, colour in EDITOR_COLOURS.items()}) == len(EDITOR_COLOURS)
 
 
 # Machado, Oliveira and Fernandes (2009), severity 1: what a person without red, green or blue cones sees, linear RGB.

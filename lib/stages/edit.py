@@ -1,0 +1,259 @@
+"""Edit a benchmark: python -m lib.stages.edit --editor flowedit --benchmark world --backbone models/tiny-flux --out F
+
+The same command again goes on where the last one was stopped; under `accelerate launch` the processes share the work.
+What lies in the folder: lib/editors/run_folder.py. Besides, scores.parquet: columns case, arm, seed, metric, value,
+stratum (the edit type), NFE among the metrics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib.core.errors import InputError, PalimpsestError
+from lib.core.paths import MODELS, resolve
+
+if TYPE_CHECKING:
+    from lib.bench.cases import EditCase
+    from lib.metrics.score import Parser
+
+FAILURES = 3  # exit code: everything is accounted for, but some cases could not be edited
+CHUNK = 64  # results read and scored at once
+# Who tells a process which one it is: torchrun (`accelerate launch --multi_gpu`), MPICH, Open MPI.
+RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
+PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+LOCAL_RANK = ("LOCAL_RANK", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line. 0: all well; 2: a bad argument or folder; 3: some cases are listed failures."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.editor and not (given.benchmark and given.backbone):
+        parser.error("--editor needs --benchmark and --backbone")
+    if not (given.editor or given.merge or given.score or given.retry):
+        parser.error("nothing to do: give --editor, or --merge, --score or --retry for a run that is there")
+    try:
+        return run(given)
+    except PalimpsestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run(given: argparse.Namespace) -> int:
+    """Do what was asked for, in this order: forget failures, edit, merge, score. Returns the exit code."""
+    from lib.editors.run_folder import forget_failures, merge, unfinished
+
+    out, (rank, processes) = resolve(given.out), place_among_processes(os.environ)
+    if given.retry:
+        if processes > 1:
+            found = f"{processes} processes"
+            raise InputError("--retry", found=found, expected="one, before the others are started")
+        print(f"batches to be tried again: {forget_failures(out)}")
+    if given.editor:
+        edit(given, out, rank, processes)
+        if processes > 1 and (left := unfinished(out)):
+            print(f"process {rank} of {processes} is done; others have {len(left)} batches to go")
+            return 0  # another code would make the launcher end the others
+    if not (given.editor or given.merge or given.score):
+        return 0
+    rows = merge(out)
+    failed = [row for row in rows if row["status"] == "failed"]
+    print(f"{len(rows)} cases expected = {len(rows) - len(failed)} edited + {len(failed)} failed; see results.csv")
+    for row in failed[:5]:
+        print(f"failed: {row['case']}: {row['reason']}", file=sys.stderr)
+    if given.score:
+        scored = score_run(given, out)
+        print(f"{len(rows)} cases expected = {scored} scored + {len(failed)} failed; see scores.parquet")
+    return FAILURES if failed else 0
+
+
+def edit(given: argparse.Namespace, out: Path, rank: int, processes: int) -> None:
+    """Edit this process's share of the batches."""
+    import torch
+
+    from lib.backbones.load import load_backbone
+    from lib.bench.registry import open_benchmark
+    from lib.editors.anchors import ANCHORS
+    from lib.editors.registry import EDITORS, row_named, settings_of
+    from lib.editors.shards import edit_shards
+
+    editor = row_named(EDITORS | ANCHORS, given.editor, "editor")
+    settings = settings_of(editor, read_settings(given.settings))
+    split = given.split or "test"
+    cases = open_benchmark(given.benchmark, folder=given.folder, split=split, count=given.count)
+    backbone = load_backbone(
+        given.backbone,
+        device=_device(),
+        dtype=getattr(torch, given.dtype) if given.dtype else None,
+        guidance_mode=given.guidance_mode,
+        offload=given.offload,
+    )
+    edit_shards(
+        editor,
+        backbone,
+        cases,
+        settings,
+        out,
+        about={"benchmark": given.benchmark, "split": split, "count": given.count},
+        seed=given.seed,
+        batch_size=given.batch_size,
+        rank=rank,
+        processes=processes,
+    )
+
+
+def score_run(given: argparse.Namespace, out: Path) -> int:
+    """Score a finished run with the cases that its run.json names; how many were scored. A folder is told anew."""
+    from lib.bench.registry import open_benchmark
+    from lib.editors.run_folder import asked
+
+    run = asked(out)
+    parser = None
+    if run["benchmark"] == "world":
+        from lib.learning.parser import load_parser
+
+        parser = load_parser(MODELS / "parser")
+    cases = open_benchmark(run["benchmark"], folder=given.folder, split=run["split"], count=run["count"])
+    return score_folder(out, cases, parser)
+
+
+def score_folder(out: Path, cases: Sequence[EditCase], parser: Parser | None = None) -> int:
+    """Read the images of a finished run back, score each against its case and write scores.parquet; how many.
+
+    Rows in the order of the ids, then of the metrics; failures have none.
+    InputError if something of the run is missing, if `cases` are not those of the run, or if an image was made from
+    another source or prompt than its case has.
+    """
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lib.core.images import load_image, read_recipe
+    from lib.editors.run import Edited
+    from lib.editors.run_folder import merge
+    from lib.editors.shards import identified
+    from lib.metrics.score import score
+
+    rows = merge(out)
+    places = {case_id: place for place, (case_id, _) in enumerate(identified(cases))}
+    if strangers := sorted(set(places) ^ {row["case"] for row in rows}):
+        found = f"{len(strangers)} that are in one but not in the other, {strangers[0]} to begin with"
+        raise InputError(f"cases to score the run in {out}", found=found, expected="the cases that were edited")
+    done = [row for row in rows if row["status"] == "done"]
+    table: list[dict[str, Any]] = []
+    for chunk in (done[i : i + CHUNK] for i in range(0, len(done), CHUNK)):
+        there = [cases[places[row["case"]]] for row in chunk]
+        results = []
+        for row, case in zip(chunk, there, strict=True):
+            made_by = read_recipe(out / row["file"])
+            _check_origin(made_by, case, out)
+            results.append(Edited(case.id, load_image(out / row["file"]), float(row["nfe"]), None, made_by))
+        scores = score(results, there, parser)
+        for one, case in zip(results, there, strict=True):
+            nfe = {"case": case.id, "arm": one.recipe["editor"], "seed": one.recipe["seed"], "metric": "nfe"}
+            own = [line for line in scores if line["case"] == case.id] + [nfe | {"value": one.nfe}]
+            table += [line | {"stratum": case.edit_type} for line in own]
+    columns = ["case", "arm", "seed", "metric", "value", "stratum"]
+    beside = out / f".scores.{os.getpid()}.parquet"
+    frame = pd.DataFrame(table, columns=columns).astype({"value": "float64", "stratum": "Int64"})
+    arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(arrow, beside, compression="zstd", store_schema=False)
+    beside.replace(out / "scores.parquet")
+    return len(done)
+
+
+def read_settings(words: Sequence[str]) -> dict[str, Any]:
+    """`key=value` words as settings; values are Python literals, `true`, `false`, or else text."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise InputError("--settings", found=repr(word), expected="key=value")
+        if key in settings:
+            raise InputError("--settings", found=f"{key} twice", expected="each setting once")
+        settings[key] = {"true": True, "false": False}.get(value, value)
+        with suppress(ValueError, SyntaxError):  # a word
+            settings[key] = ast.literal_eval(value)
+    return settings
+
+
+def place_among_processes(environment: Mapping[str, str]) -> tuple[int, int]:
+    """(rank, number of processes) as the launcher left them in the environment; (0, 1) without one."""
+    rank, processes = _number(environment, RANK, 0), _number(environment, PROCESSES, 1)
+    if not 0 <= rank < processes:
+        raise InputError("rank of this process", found=f"{rank} of {processes}", expected="0 to one less than all")
+    return rank, processes
+
+
+def _number(environment: Mapping[str, str], names: Sequence[str], default: int) -> int:
+    for name in names:
+        if name in environment:
+            if not environment[name].isdecimal():
+                raise InputError(f"environment variable {name}", found=repr(environment[name]), expected="a number")
+            return int(environment[name])
+    return default
+
+
+def _device() -> str | None:
+    """This process's GPU if there is one."""
+    import torch
+
+    there = torch.cuda.device_count()
+    return f"cuda:{_number(os.environ, LOCAL_RANK, 0) % there}" if there else None
+
+
+def _check_origin(made_by: Mapping[str, Any], case: EditCase, out: Path) -> None:
+    from lib.core.recipe import hash_tensor
+
+    wanted = {"case": case.id, "target_prompt": case.target_prompt, "source_hash": hash_tensor(case.image)}
+    for name, value in wanted.items():
+        if made_by.get(name) != value:
+            thing = f"{name} of case {case.id!r} in {out}"
+            raise InputError(thing, found=repr(made_by.get(name)), expected=f"{value!r}, as in the benchmark")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.stages.edit",
+        description="Edit a benchmark into a folder; the same command again goes on where it was stopped.",
+        epilog="Exit codes: 0 all well, 2 a bad argument or folder, 3 some cases failed (results.csv lists them). "
+        "Many processes: accelerate launch --multi_gpu --num_processes N -m lib.stages.edit ...",
+    )
+    whole = {"type": _whole, "metavar": "N"}
+    parser.add_argument("--out", required=True, help="the folder of the run, of its own; runs/edits/NAME, say")
+    parser.add_argument("--editor", help="an editor or an anchor; an unknown name lists them")
+    parser.add_argument("--benchmark", help="world, photos, pie-bench, ...; an unknown name lists them")
+    parser.add_argument("--folder", help="where the benchmark lies, if it is read from disk")
+    parser.add_argument("--split", help="of the world (default: test)")
+    parser.add_argument("--count", **whole, help="number of cases (default: the benchmark's own)")
+    parser.add_argument("--backbone", help="a folder or a hub name")
+    parser.add_argument("--guidance-mode", default="auto", help="auto, distilled or classifier-free (default: auto)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: that of the device")
+    parser.add_argument("--offload", action="store_true", help="keep only the part at work on the GPU")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="default: the paper's")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--batch-size", default=32, **whole, help="default: 32")
+    parser.add_argument("--merge", action="store_true", help="only check that nothing is missing and write results.csv")
+    parser.add_argument("--score", action="store_true", help="score the results, after editing or by itself")
+    parser.add_argument("--retry", action="store_true", help="forget the failures, so that they are tried again")
+    return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number of 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    from lib.stages.publish import die_with_parent
+
+    die_with_parent()
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""claims.yaml: complete, valid, and refused in one line where it is not."""
+
+import re
+from copy import deepcopy
+
+import pytest
+
+from lib.claims.ledger import load_claims, parse_claims
+from lib.core.errors import InputError
+
+CLAIM = {
+    "id": "lore-4-rf-solver",
+    "paper": "LORE",
+    "kind": "superiority",
+    "statement": "LORE aligns better than RF-Solver.",
+    "paper_value": None,
+    "confirmatory": True,
+    "test": {"notebook": "lore/method", "arms": ["lore", "rf-solver"], "metric": "clip_edited", "direction": "higher"},
+}
+
+
+def changed(path, value):
+    claim = deepcopy(CLAIM)
+    *outer, last = path.split(".")
+    inner = claim
+    for name in outer:
+        inner = inner[name]
+    if value is ...:
+        del inner[last]
+    else:
+        inner[last] = value
+    return claim
+
+
+def test_every_claim_of_the_briefs_is_there():
+    numbers = {"syncsde": set(), "flowedit": set(), "lore": set()}
+    for claim in load_claims():
+        paper, number = re.match(r"([a-z]+)-(\d+)", claim.id).groups()
+        numbers[paper].add(int(number))
+    assert numbers == {"syncsde": set(range(1, 10)), "flowedit": set(range(10, 18)), "lore": set(range(1, 16))}
+
+
+def test_claims_that_need_weights_say_how_they_are_tested():
+    claims = load_claims()
+    weighty = [claim for claim in claims if claim.needs_weights]
+    assert {claim.id for claim in weighty} >= {"syncsde-7", "flowedit-10-clip", "lore-6", "lore-7"}
+    ways = ("python -m lib.stages.notebook ", "python -m lib.stages.edit ")
+    assert all(claim.command.startswith(ways) for claim in weighty)
+    assert all(claim.command is None for claim in claims if not claim.needs_weights)
+
+
+def test_settings_in_the_names_of_arms_are_a_trends_levels():
+    claim = {each.id: each for each in load_claims()}["flowedit-14-fidelity"]
+    assert claim.test.series == (0.65, 0.8, 0.95)
+
+
+def test_claims_of_one_measure_share_a_unit():
+    measures = {each.id: each.measure for each in load_claims()}
+    assert measures["lore-4-rf-solver"] == measures["syncsde-1-flowedit"] == "attribute_accuracy"
+    assert measures["flowedit-14-alignment"] == "attribute_accuracy, slope"
+    assert measures["flowedit-14-fidelity"] == "background_psnr, rank correlation with the setting"
+    assert measures["lore-2"] == "correlation of in_mask_attention with text_distance"
+
+
+def test_a_statement_is_one_line():
+    assert parse_claims([changed("statement", "a\n  b")])[0].statement == "a b"
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (changed("kind", "equality"), "claim lore-4-rf-solver .*kind = 'equality'"),
+        (changed("test.direction", "upwards"), "test.direction = 'upwards'"),
+        (changed("test.arms", ["lore"]), "one arm without a margin"),
+        (changed("test.arms", []), "test.arms"),
+        (changed("test.arms", ["lore", "lore"]), "an arm twice"),
+        (changed("test.arms", ["a", "b", "c"]), "3 arms where 1-2 belong"),
+        (changed("test.direction", ...), "direction: superiority and trend need one"),
+        (changed("test.metric", ...), "test.metric"),
+        (changed("test.metrics", "clip"), "test.metrics = 'clip'"),
+        (changed("paper_value", ...), "paper_value"),
+        (changed("statement", ""), "statement"),
+        (changed("id", "LORE 4"), "claim LORE 4 .*id = 'LORE 4'"),
+        (changed("needs_weights", True), "needs_weights and command"),
+        (changed("command", "make it so"), "needs_weights and command"),
+        (changed("test.at_equal", "background_psnr"), "at_equal and along"),
+        (changed("test.tolerance", 0.1), "tolerance: identity needs one"),
+        (changed("test.across", "gap"), "across, which belongs to trend"),
+        (changed("test.between", {"column": "gap", "levels": ["far"]}), "test.between.levels"),
+        (changed("kind", "trend"), "2 arms where 3 or more belong"),
+        (changed("kind", "identity"), "direction"),
+        (changed("kind", "equivalence"), "direction"),
+        ({**changed("test.direction", ...), "kind": "equivalence"}, "equivalence without a positive margin"),
+        ({**changed("test.arms", ["a", "b", "c"]), "kind": "trend"}, "no settings"),
+        ({**changed("test.arms", ["a@x=1", "a@x=2", "a@x=many"]), "kind": "trend"}, "could not convert"),
+        ("lore-4", "claim number 1"),
+    ],
+)
+def test_what_is_wrong_with_a_claim_is_said_in_one_line(claim, message):
+    with pytest.raises(InputError, match=message) as refused:
+        parse_claims([claim])
+    assert "\n" not in str(refused.value)
+
+
+def test_an_id_is_given_once():
+    with pytest.raises(InputError, match=r"claim lore-4-rf-solver in claims\.yaml: found the same id twice"):
+        parse_claims([CLAIM, CLAIM])
+
+
+@pytest.mark.parametrize("text", ["", "a: b", "[]", "- [", "- {a: 1, a: 2}"])
+def test_files_that_are_no_ledger(tmp_path, text):
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"claims\.yaml"):
+        load_claims(tmp_path / "claims.yaml")
+    with pytest.raises(InputError, match="no such file"):
+        load_claims(tmp_path / "other.yaml")

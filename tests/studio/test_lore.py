@@ -1,0 +1,284 @@
+"""What the notebooks on LORE measure, on a random tiny model; the cases they measure it on, from the world itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.backbones.base import Backbone
+from lib.bench.cases import EditCase, collate
+from lib.core.errors import InputError
+from lib.core.noise import Noise
+from lib.editors.lore import LORE, RECIPES, lore, object_spans
+from lib.editors.solvers import follow, midpoint
+from lib.stats.paired import Difference
+from lib.studio.lore import (
+    Watch,
+    attention_rows,
+    compute_ratio,
+    constant_rows,
+    distance_rows,
+    loss_curve,
+    seed_std_rows,
+    solver_rows,
+    taylor,
+)
+from lib.studio.lore_cases import LOCAL, gap_cases, local_cases, recipe_for, with_columns, words_of
+from lib.studio.lore_figures import attention_figure, differences_figure, gap_figure, tracks
+from lib.world.scenes import composition_split
+from lib.world.vocabulary import semantic_gap
+
+FEW = LORE(steps=2, inject=1, iterations=2)
+
+
+def case(name: str = "a", *, source: str = "a cat", old: str | None = "cat", kind: int = 1) -> EditCase:
+    image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(ord(name[0])))
+    mask = torch.zeros(1, 32, 32, dtype=torch.bool)
+    mask[:, :16, :16] = True
+    return EditCase(
+        id=name,
+        image=image,
+        source_prompt=source,
+        target_prompt="a dog",
+        mask=mask,
+        edit_type=kind,
+        extras={"target_object": "dog", "source_object": old},
+    )
+
+
+# Cases
+
+
+@pytest.mark.parametrize(
+    ("before", "changed", "words"),
+    [
+        ({"object.0": "cat"}, {"object.0": "dog"}, ("dog", "cat")),
+        ({"object.1": "none"}, {"object.1": "man", "skin.1": "light-skinned"}, ("man", None)),
+        ({"object.1": "cat", "tint.1": "red"}, {"object.1": "none"}, ("background", "cat")),
+        ({"accessory.0": "none"}, {"accessory.0": "hat"}, ("hat", None)),
+        ({"accessory.0": "bow"}, {"accessory.0": "none"}, ("background", "bow")),
+        ({"hair.0": "bald"}, {"hair.0": "curly-haired"}, ("curly-haired", "bald")),
+        ({"object.1": "cat", "tint.1": "natural"}, {"tint.1": "red"}, ("red cat", "cat")),
+        ({"object.0": "cat", "tint.0": "blue"}, {"tint.0": "red"}, ("red cat", "blue cat")),
+    ],
+)
+def test_the_words_follow_from_the_record(before: dict, changed: dict, words: tuple) -> None:
+    made = EditCase(id="a", image=torch.zeros(3, 8, 8), target_prompt="", extras={"before": before, "changed": changed})
+    assert words_of(made) == words
+
+
+def test_a_case_without_a_thing_that_changes_has_no_words() -> None:
+    for changed in ({}, {"background": "red"}):
+        made = EditCase(id="a", image=torch.zeros(3, 8, 8), target_prompt="", extras={"changed": changed})
+        with pytest.raises(InputError, match="case 'a'"):
+            words_of(made)
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[EditCase]:
+    return local_cases("test", 3)
+
+
+def test_local_cases_are_those_types_and_lore_finds_their_words(cases: list[EditCase]) -> None:
+    kinds = [each.edit_type for each in cases]
+    assert {kind: kinds.count(kind) for kind in kinds} == {1: 9, 2: 3, 3: 3, 4: 3, 6: 3}
+    assert sorted(set(kinds)) == sorted(LOCAL)
+    assert len({each.id for each in cases}) == len(cases)
+    for each in cases:
+        assert each.mask.any()
+        assert not each.mask.all()
+        changed = (each.image != each.target_image).any(0, keepdim=True)
+        assert not (changed & ~each.mask).any()
+        ((begin, end),) = object_spans(each)
+        assert each.target_prompt[begin:end] == each.extras["target_object"]
+        source = each.extras["source_object"]
+        assert source is None or f" {source} " in f"{each.source_prompt} "
+
+
+def test_three_gaps_share_picture_and_mask(cases: list[EditCase]) -> None:
+    for i in range(0, 9, 3):
+        near, middle, far = three = cases[i : i + 3]
+        assert [each.extras["gap"] for each in three] == ["near", "middle", "far"]
+        assert len({each.extras["image"] for each in three}) == 1
+        for each in three:
+            assert torch.equal(each.image, near.image)
+            assert torch.equal(each.mask, near.mask)
+            assert each.source_prompt == near.source_prompt
+            old, new = each.extras["source_object"], each.extras["target_object"]
+            assert semantic_gap(old, new) == each.extras["gap"]
+            before = each.extras["before"]
+            assert composition_split(new, before["tint.0"], before["background"]) == "test"
+        assert len({each.target_prompt for each in (near, middle, far)}) == 3
+
+
+def test_gap_cases_are_the_same_again_and_one_is_the_least() -> None:
+    first, again = gap_cases("tune", 1), gap_cases("tune", 2)
+    assert [each.id for each in first] == [each.id for each in again[:3]]
+    assert torch.equal(first[2].target_image, again[2].target_image)
+    with pytest.raises(InputError, match="at least 1"):
+        gap_cases("test", 0)
+
+
+def test_scores_get_the_ledgers_columns(cases: list[EditCase]) -> None:
+    table = with_columns(constant_rows([cases[1], cases[9]], "lore", "m", 2.0), cases)
+    assert table["gap"].fillna("").tolist() == ["middle", ""]
+    assert table["stratum"].tolist() == [1, 2]
+    assert table["image"].tolist() == [cases[0].extras["image"], cases[9].id]
+    assert table["value"].tolist() == [2.0, 2.0]
+
+
+def test_recipes_are_the_released_ones_in_proportion() -> None:
+    for kind, name in ((1, "replace"), (2, "add"), (3, "remove"), (6, "replace")):
+        assert LORE(**recipe_for(kind, LORE())) == RECIPES[name]
+    assert recipe_for(1, LORE(steps=5, inject=4)) == {"steps": 10, "inject": 8, "renoise": 0.1, "iterations": 5}
+
+
+# Attention
+
+
+def test_watched_noise_is_what_the_editor_starts_from(flux: Backbone) -> None:
+    settings = replace(FEW, values="none")
+    batch = collate([case("a"), case("b")])
+    watch = Watch(flux, batch, settings, seed=3)
+    edited = lore(flux, batch, settings, noise=Noise(batch.ids, 3)).latents
+    with torch.no_grad():
+        target = flux.embed(batch.target_prompt, settings.target_guidance)
+        again = midpoint(follow(flux, target), watch.optimised(), watch.times)
+    assert torch.allclose(edited, again, atol=1e-5)
+    made = watch.noises()
+    outside = (watch.inside == 0).expand_as(made.inverted)
+    assert torch.equal(made.optimised[outside], made.inverted[outside])
+    assert not torch.equal(made.fresh[~outside], made.renoised[~outside])
+
+
+def test_the_source_word_under_its_own_prompt_is_the_same_measure(flux: Backbone) -> None:
+    same = replace(case(source="a dog"), extras={"target_object": "dog", "source_object": "dog"})
+    watch = Watch(flux, collate([same, case("b", old=None, source="background")]), FEW)
+    inverted = watch.attention(watch.noises().inverted)
+    own = watch.source_attention()
+    assert own[0] == pytest.approx(inverted[0], abs=1e-6)
+    assert np.isnan(own[1])
+
+
+def test_attention_rows_hold_every_stage_of_every_case(flux: Backbone) -> None:
+    three = [case("a"), case("b"), case("c")]
+    rows = attention_rows(flux, three, FEW, batch_size=2)
+    assert not rows.duplicated(["case", "arm", "metric"]).any()
+    assert rows.groupby(["arm", "metric"]).size().to_dict() == {
+        ("fresh-noise", "in_mask_attention"): 3,
+        ("inverted-noise", "in_mask_attention"): 3,
+        ("lore", "in_mask_attention"): 3,
+        ("lore", "latent_change"): 3,
+        ("lore-no-optimisation", "in_mask_attention"): 3,
+        ("source-word", "in_mask_attention"): 3,
+    }
+    moved = rows.loc[rows["metric"] == "latent_change", "value"]
+    assert moved.between(1e-4, 1.01 * FEW.iterations * FEW.learning_rate).all()
+    values = rows.loc[rows["metric"] == "in_mask_attention", "value"]
+    assert values.between(0, 1).all()
+
+
+def test_the_loss_falls_from_that_of_renoised_noise(flux: Backbone) -> None:
+    two = [case("a"), case("b")]
+    curve = loss_curve(flux, two, FEW, [0, 3]).pivot(index="case", columns="iterations", values="loss")
+    watch = Watch(flux, collate(two), FEW)
+    assert curve[0].tolist() == pytest.approx([1 - value for value in watch.attention(watch.renoised())], abs=1e-6)
+    assert (curve[3] < curve[0]).all()
+
+
+def test_a_word_is_at_no_distance_from_itself(flux: Backbone) -> None:
+    same = replace(case("b"), extras={"target_object": "cat", "source_object": "cat"})
+    rows = distance_rows(flux, [case("a"), same, case("c", kind=2)], "fresh-noise")
+    assert rows["case"].tolist() == ["a", "b"]
+    assert rows["value"][1] == pytest.approx(0, abs=1e-6)
+    assert rows["value"][0] > 1e-4
+
+
+# Solvers, cost, spread
+
+
+def test_the_taylor_step_is_the_midpoint_rule() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, generator=draw, dtype=torch.float64)
+    matrix = torch.randn(4, 4, generator=draw, dtype=torch.float64)
+    times = torch.tensor([1.0, 0.7, 0.3, 0.0], dtype=torch.float64)
+
+    def field(y: torch.Tensor, t: torch.Tensor, interval: int, stage: str) -> torch.Tensor:
+        return torch.sin(y @ matrix) * (1 + t)
+
+    assert torch.allclose(taylor(field, x, times), midpoint(field, x, times), atol=1e-12)
+
+
+def test_solvers_are_checked_on_every_case(flux: Backbone) -> None:
+    rows = (
+        solver_rows(flux, [case("a"), case("b"), case("c")], 2, batch_size=2)
+        .set_index(["arm", "metric", "case"])
+        .sort_index()
+    )
+    errors = rows.loc[("rf-solver", "identity_error"), "value"]
+    assert len(errors) == 3
+    assert (errors < 1e-4).all()
+    for arm in ("fireflow", "ode-inversion"):
+        assert rows.loc[(arm, "reconstruction_psnr"), "value"].between(0, 60).all()
+
+
+def test_the_cost_is_that_of_the_brief(flux: Backbone) -> None:
+    latents = flux.encode(case().image[None])
+    assert compute_ratio(flux, latents, backward=1.0) == pytest.approx(100 / 60)
+    assert compute_ratio(flux, latents) == pytest.approx(120 / 60)
+
+
+def test_the_spread_over_seeds_is_per_case() -> None:
+    values = [("a", 0, 0.0), ("a", 1, 1.0), ("b", 0, 0.5), ("b", 1, 0.5)]
+    table = pd.DataFrame(values, columns=["case", "seed", "value"]).assign(arm="lore", metric="attribute_accuracy")
+    rows = seed_std_rows(table, ["lore"])
+    assert rows["value"].tolist() == pytest.approx([0.5**0.5, 0.0])
+    assert rows["metric"].unique().tolist() == ["seed_std"]
+    with pytest.raises(InputError, match="at least 2"):
+        seed_std_rows(table[table["seed"] == 0], ["lore"])
+
+
+# Figures
+
+
+def test_both_tracks_have_a_panel_and_masked_anchors_only_one() -> None:
+    arms = ["sdedit", "lore@renoise=0", "lore@renoise=0.9", "pixel-paste", "source-copy"]
+    rows = [(arm, metric, 0.5, 0.4, 0.6) for arm in arms for metric in ("background_psnr", "attribute_accuracy")]
+    summary = pd.DataFrame(rows, columns=["arm", "metric", "value", "low", "high"])
+    figure = tracks(summary, {"sdedit": ["sdedit"]}, {"lore": arms[1:3]}, arms[3:])
+    free, given = figure.axes
+    named = [[text.get_text() for text in axes.texts] for axes in (free, given)]
+    assert named == [["source-copy"], ["pixel-paste", "source-copy"]]
+    assert [axes.get_legend().get_texts()[0].get_text() for axes in (free, given)] == ["sdedit", "lore"]
+
+
+def test_attention_is_drawn_per_stage_and_per_iteration() -> None:
+    arms = ("source-word", "fresh-noise", "inverted-noise", "lore-no-optimisation", "lore")
+    rows = [(name, arm, 0, "in_mask_attention", 0.1) for arm in arms for name in "ab"]
+    table = pd.DataFrame(rows, columns=["case", "arm", "seed", "metric", "value"])
+    curve = pd.DataFrame([(n, k, 0.9) for n in "ab" for k in (0, 2)], columns=["case", "iterations", "loss"])
+    left, right = attention_figure(table, curve).axes
+    assert len(left.get_xticklabels()) == 5
+    assert len(right.lines) == 3
+
+
+def test_gaps_are_drawn_per_bin() -> None:
+    names = ["a", "b", "c"]
+    table = pd.DataFrame(
+        {"case": names, "arm": "lore", "seed": 0, "metric": "attribute_accuracy", "value": [1.0, 0.5, 0.0]}
+    )
+    table = table.assign(gap=["near", "middle", "far"])
+    series = pd.Series([0.1, 0.2, 0.3], index=names)
+    left, right = gap_figure(table, ["lore"], series, series).axes
+    assert left.lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]
+    assert sorted(line.get_xdata()[0] for line in right.lines[:3]) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_differences_are_filled_where_they_leave_zero_out() -> None:
+    found = {"m": {"told": Difference(1.0, 0.5, 1.5, 0.01, 9), "open": Difference(0.1, -0.5, 0.7, 0.6, 9)}}
+    (axes,) = differences_figure(found, {"m": "measure"}, "LORE").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["told", "open"]
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, True]
