@@ -57,7 +57,7 @@ class Story:
     @property
     def arm(self) -> str:
         """The arm that the card quotes, "" if there is none."""
-        named = [arm for arm in self.metrics if arm in self.name.split("/")]
+        named = [arm for arm in self.metrics if arm.replace("-", "") in self.name.split("/")]
         return next(iter([*named, *self.metrics]), "")
 
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from lib.learning import flow
-from lib.learning.flow import Corpus, FlowTraining, corpus, held_out_loss, train
+from lib.learning.flow import Corpus, FlowTraining, corpus, held_out_loss, touched_tokens, train
 from lib.learning.flow_objective import guided, noise_levels, tokens
 from lib.learning.flux_model import pack
 from lib.learning.training import step_generator
 from lib.world.language import caption
-from lib.world.scenes import sample_scenes
+from lib.world.scenes import Scene, Thing, sample_scenes
 
 # The blocks' norms keep their float32 weights under autocast, as they should.
 pytestmark = pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight:UserWarning")
 
-FEW = FlowTraining(singles=1, pairs=3, distilled=5, single_scenes=10, pair_scenes=6, batch=4)
+FEW = FlowTraining(singles=1, pairs=2, focused=3, distilled=5, single_scenes=10, pair_scenes=6, batch=4)
 PROMPTS = ["a big red cat on the left of a plain blue background", "a small pizza on a dotted pink background"]
 
 
@@ -80,7 +80,7 @@ def test_a_batch_mixes_as_told(data):
         packed = pack(data.latents.float())
         return [int((packed == row).all(dim=(1, 2)).nonzero()) for row in x]
 
-    x, clip_ids, t5_ids = data.batch(40, step_generator(0, 1), pair_share=0.25, drop=0.0)
+    x, clip_ids, t5_ids, _ = data.batch(40, step_generator(0, 1), pair_share=0.25, drop=0.0)
     rows = rows_of(x)
     assert [row >= 10 for row in rows] == [False] * 30 + [True] * 10
     for row, clip_row, t5_row in zip(rows, clip_ids, t5_ids, strict=True):
@@ -93,10 +93,28 @@ def test_a_batch_mixes_as_told(data):
 def test_the_empty_prompt_takes_the_share_it_is_given(data):
     null_clip, null_t5 = tokens([""])
     for drop, low, high in ((0.0, 0, 0), (0.3, 0.2, 0.4), (1.0, 1, 1)):
-        _, clip_ids, t5_ids = data.batch(400, step_generator(0, 3), pair_share=0.4, drop=drop)
+        _, clip_ids, t5_ids, _ = data.batch(400, step_generator(0, 3), pair_share=0.4, drop=drop)
         empty = (clip_ids == null_clip).all(1)
         assert torch.equal(empty, (t5_ids == null_t5).all(1))
         assert low <= empty.float().mean() <= high
+
+
+def test_the_weight_lies_on_objects_that_a_complete_caption_places(data):
+    complete = {tuple(row.tolist()) for row in data.t5_ids[:, 0].long()}
+    _, _, t5_ids, placed = data.batch(200, step_generator(0, 4), pair_share=0.4, drop=0.3)
+    for ids, tokens_with_object in zip(t5_ids, placed, strict=True):
+        if tuple(ids.tolist()) not in complete:
+            assert not tokens_with_object.any()
+    assert 0.2 < placed.any(1).float().mean() < 0.6  # half of the rows that have a prompt, about 0.35
+    scene = Scene((Thing("cat", size="small", place="left"),), "red")
+    grid = touched_tokens(scene).reshape(8, 8)
+    assert grid[:, :4].any()
+    assert not grid[:, 5:].any()
+
+
+def test_a_corpus_without_pairs_gives_single_objects(data):
+    alone = replace(data, latents=data.latents[:10], touched=data.touched[:10])
+    assert len(alone.batch(8, step_generator(0, 5), pair_share=0.0, drop=0.0)[0]) == 8
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -152,7 +170,7 @@ def test_a_killed_training_ends_where_an_undisturbed_one_does(phase, trained, ti
 
 def test_a_longer_flow_is_distilled_anew(trained, tiny_vae, tmp_path):
     train(tmp_path, tiny_vae, FEW)
-    longer = replace(FEW, pairs=4, distilled=6)  # both may change without starting afresh
+    longer = replace(FEW, focused=4, distilled=6)  # both may change without starting afresh
     student, teacher, _ = train(tmp_path, tiny_vae, longer)
     assert not equal(weights(teacher), weights(trained[1]))
     assert not equal(weights(student), weights(trained[0]))
