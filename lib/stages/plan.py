@@ -177,11 +177,17 @@ def _cached(repo: Any, stage: Any) -> bool:
 
 
 def _minutes(root: Path) -> dict[str, float]:
-    """Expected minutes, by stage name, from `meta: {minutes: …}` in dvc.yaml; a matrix shares its own."""
+    """Expected minutes, by stage name, from `meta: {minutes: …}` in dvc.yaml: a number, or one by scale.
+
+    A matrix shares its own.
+    """
     found = {}
+    scale = load_yaml(root / "params.yaml").get("scale")
     for name, stage in (load_yaml(root / "dvc.yaml").get("stages") or {}).items():
         body = stage.get("do", stage)
         minutes = (body.get("meta") or {}).get("minutes") if isinstance(body, Mapping) else None
+        if isinstance(minutes, Mapping):
+            minutes = minutes.get(scale)
         if minutes is not None:
             found[name] = float(minutes)
     return found

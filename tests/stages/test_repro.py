@@ -34,6 +34,14 @@ def test_a_long_stage_is_announced_and_waits_for_leave(pipeline: Project) -> Non
     assert not (pipeline.root / "runs").exists()
 
 
+def test_minutes_may_differ_by_scale(pipeline: Project) -> None:
+    text = (pipeline.root / "dvc.yaml").read_text()
+    (pipeline.root / "dvc.yaml").write_text(text.replace("{minutes: 30}", "{minutes: {smoke: 2, default: 30}}"))
+    assert "2 min   never run" in pipeline.must("lib.stages", "plan")
+    pipeline.must("lib.stages", "scale", "default")
+    assert "30 min   never run" in pipeline.must("lib.stages", "plan")
+
+
 def test_the_second_run_does_nothing_and_says_so(done: Project) -> None:
     assert states(done) == []
     assert "Nothing would run" in done.must("lib.stages", "plan")
