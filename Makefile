@@ -10,7 +10,8 @@ SHELL := /bin/bash
 .PHONY: help env repro plan review docs lab test lint lock ship clean
 
 RUN := $(VENV)/bin/python -m
-READY := $(VENV)/.palimpsest-ready
+# Named after the content of what it was made from, not dated: a clock set back or a fresh checkout installs nothing anew.
+READY := $(VENV)/.palimpsest-$(shell cat requirements.txt pyproject.toml | cksum | cut -d ' ' -f 1)
 export LONG
 
 help: ## show this list
@@ -19,7 +20,8 @@ help: ## show this list
 env: $(READY) ## make the environment .venv       (pip install -r requirements.txt && pip install --no-deps -e .)
 	@true
 
-$(READY): requirements.txt pyproject.toml
+$(READY):
+	@rm -f $(VENV)/.palimpsest-*
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing what requirements.txt lists into $(VENV) (a few minutes the first time)"
 	$(RUN) pip install --disable-pip-version-check -r requirements.txt

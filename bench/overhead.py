@@ -1,24 +1,33 @@
 """Overhead of each editor: the time of its loop over the time of its transformer calls alone.
 
-The loop is everything between encode and decode but the embedding of prompts. The very calls that the transformer got
-in it are replayed with the same inputs and nothing around them; a perfect editor has an overhead of 1. Edits and
-replays take turns, and every number is the median of the repeats.
+The loop is everything between encode and decode but the embedding of prompts. Each call that the transformer gets in it
+is replayed alone, with the same inputs and the stock attention processors; a perfect editor has an overhead of 1.
 
-    python -m bench.overhead --backbone models/tiny-flux --batch 32 --repeats 5
+Other work on the machine slows loop and replay, but not equally if they lie minutes apart. So each call is replayed next
+to itself, before it and after it by turns, while the clock of the loop stands still; editors take turns as well, and
+every number is the median of the repeats. Beside the wall's clock stands the CPU time of this process, which does not
+run while others hold the core. `around the calls` is what the loop spends outside of the transformer; it needs no
+replay, so its noise is least.
+
+    python -m bench.overhead --backbone models/tiny-flux --batch 32 --repeats 5 --steps 4 --threads 1
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.backbones.base import Backbone
 from lib.bench.cases import Batch, EditCase, collate
@@ -27,15 +36,19 @@ from lib.core.paths import resolve
 from lib.editors.registry import EDITORS, Editor, editor_named
 
 PHASES = ("encode", "embed", "decode")
-ROWS = ("encode", "embed", "loop", "replayed transformer calls", "decode", "overhead")
+TIMES = ("encode", "embed", "loop", "replayed transformer calls", "around the calls", "decode")
+RATIOS = ("overhead", "overhead in CPU time", "loop / its own calls")
+LIMIT = 1.05
+
+Clock = Callable[[], np.ndarray]  # seconds on the wall, and of the CPU in all threads of this process
 
 
 class Timed:
     """A backbone that notes how long its encode, embed and decode take."""
 
-    def __init__(self, backbone: Backbone, clock: Callable[[], float]) -> None:
+    def __init__(self, backbone: Backbone, clock: Clock) -> None:
         self._backbone, self._clock = backbone, clock
-        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.seconds = {name: np.zeros(2) for name in PHASES}
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._backbone, name)
@@ -51,61 +64,142 @@ class Timed:
         return timed
 
 
+class Replayed:
+    """Inside the block, every call of the transformer is made twice: for its caller, and alone.
+
+    `own` and `alone` are the seconds of either kind, `stopped` those for which the loop's clock must stand still.
+    """
+
+    def __init__(self, transformer: nn.Module, clock: Clock, *, before: bool) -> None:
+        self._transformer, self._clock, self._before = transformer, clock, before
+        self._attention = [part for part in transformer.modules() if hasattr(part, "processor")]
+        self._stock = [part.processor for part in self._attention]
+        self._busy = False
+        self.calls = 0
+        self.own, self.alone, self.stopped = np.zeros(2), np.zeros(2), np.zeros(2)
+
+    def __enter__(self) -> Replayed:
+        self._handles = [
+            self._transformer.register_forward_pre_hook(self._enter, with_kwargs=True),
+            self._transformer.register_forward_hook(self._leave, with_kwargs=True),
+        ]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _enter(self, module: nn.Module, inputs: tuple, named: dict) -> None:
+        if self._busy:
+            return
+        self.calls += 1
+        if (self.calls % 2 == 0) == self._before:
+            self._replay(inputs, named)
+        self._began = self._clock()
+
+    def _leave(self, module: nn.Module, inputs: tuple, named: dict, result: Any) -> None:
+        if self._busy:
+            return
+        self.own += self._clock() - self._began
+        if (self.calls % 2 == 0) != self._before:
+            self._replay(inputs, named)
+
+    def _replay(self, inputs: tuple, named: dict) -> None:
+        stopped = self._clock()
+        with self._bare():
+            began = self._clock()
+            self._transformer(*inputs, **named)
+            self.alone += self._clock() - began
+        self.stopped += self._clock() - stopped
+
+    @contextmanager
+    def _bare(self) -> Iterator[None]:
+        """No replay of the replay, and nobody's hooks in attention."""
+        processors = [part.processor for part in self._attention]
+        self._busy = True
+        try:
+            for part, processor in zip(self._attention, self._stock, strict=True):
+                part.processor = processor
+            yield
+        finally:
+            for part, processor in zip(self._attention, processors, strict=True):
+                part.processor = processor
+            self._busy = False
+
+
+def clock_of(device: torch.device) -> Clock:
+    """A clock that waits for the device. What the CPU does while a GPU works says nothing: NaN there."""
+
+    def on_cpu() -> np.ndarray:
+        return np.array([perf_counter(), process_time()])
+
+    def on_gpu() -> np.ndarray:
+        torch.cuda.synchronize(device)
+        return np.array([perf_counter(), np.nan])
+
+    return on_gpu if device.type == "cuda" else on_cpu
+
+
 def measure(
     editors: Sequence[Editor],
     backbone: Backbone,
     batch: Batch,
     repeats: int,
-    clock: Callable[[], float] = perf_counter,
+    clock: Clock,
+    steps: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Seconds per batch in each of ROWS (the last is a ratio) and the number of transformer calls, per editor."""
-    transformer = backbone.pipe.transformer
+    """Per editor: seconds on the wall per batch of each of TIMES, each of RATIOS, the number of transformer `calls`.
+
+    `low` and `high` are the range of the overhead over the repeats. One untimed edit warms up.
+    """
     samples: dict[str, list[dict[str, float]]] = {editor.name: [] for editor in editors}
-    calls: dict[str, list[tuple[tuple, dict]]] = {editor.name: [] for editor in editors}
     with torch.inference_mode():
-        for editor in editors:  # warms up, and keeps the inputs of every call
-            kept = calls[editor.name]
-
-            def keep(module: Any, inputs: tuple, named: dict, kept: list = kept) -> None:
-                kept.append((inputs, named))
-
-            handle = transformer.register_forward_pre_hook(keep, with_kwargs=True)
-            _edit(editor, backbone, batch)
-            handle.remove()
-        for _ in range(repeats):
+        _edit(editors[0], backbone, batch, steps)  # warms up
+        for repeat in range(repeats):
             for editor in editors:
                 backbone._embed_cached.cache_clear()  # so that every repeat embeds its prompts
-                timed = Timed(backbone, clock)
-                began = clock()
-                _edit(editor, timed, batch)
-                loop = clock() - began - sum(timed.seconds.values())
-                began = clock()
-                for inputs, named in calls[editor.name]:
-                    transformer(*inputs, **named)
-                replay = clock() - began
-                overhead = loop / replay
-                sample = {"loop": loop, "replayed transformer calls": replay, "overhead": overhead, **timed.seconds}
-                samples[editor.name].append(sample)
-    return {
-        name: {row: median(sample[row] for sample in taken) for row in ROWS} | {"calls": len(calls[name])}
-        for name, taken in samples.items()
+                samples[editor.name].append(_sample(editor, backbone, batch, steps, clock, before=repeat % 2 == 0))
+    measured = {}
+    for name, taken in samples.items():
+        overheads = [sample["overhead"] for sample in taken]
+        measured[name] = {row: median(sample[row] for sample in taken) for row in (*TIMES, *RATIOS, "calls")}
+        measured[name] |= {"low": min(overheads), "high": max(overheads)}
+    return measured
+
+
+def _sample(
+    editor: Editor, backbone: Backbone, batch: Batch, steps: int | None, clock: Clock, *, before: bool
+) -> dict[str, float]:
+    timed = Timed(backbone, clock)
+    with Replayed(backbone.pipe.transformer, clock, before=before) as replayed:
+        began = clock()
+        _edit(editor, timed, batch, steps)
+        whole = clock() - began
+    loop = whole - sum(timed.seconds.values()) - replayed.stopped
+    alone, around = replayed.alone, loop - replayed.own
+    wall, (overhead, cpu) = 0, loop / alone
+    seconds = timed.seconds | {"loop": loop, "replayed transformer calls": alone, "around the calls": around}
+    return {name: float(value[wall]) for name, value in seconds.items()} | {
+        "overhead": float(overhead),
+        "overhead in CPU time": float(cpu),
+        "loop / its own calls": float(loop[wall] / replayed.own[wall]),
+        "calls": replayed.calls,
     }
 
 
 def report(measured: dict[str, dict[str, float]], facts: str) -> str:
-    """A Markdown table: a column per editor, milliseconds per batch, the overhead as a ratio."""
-    names = list(measured)
+    """A Markdown table: a row per editor, milliseconds per batch, the overheads as ratios."""
+    head = [name if name in RATIOS else f"{name}, ms" for name in (*TIMES, *RATIOS)]
     lines = ["# Overhead of the editors", "", facts, ""]
-    lines += ["| per batch | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    for row in ROWS[:-1]:
-        label = "replayed transformer calls, ms (calls)" if row.startswith("replayed") else f"{row}, ms"
-        cells = [f"{1000 * measured[name][row]:.1f}" for name in names]
-        if row.startswith("replayed"):
-            cells = [f"{cell} ({measured[name]['calls']:g})" for cell, name in zip(cells, names, strict=True)]
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines.append(
-        "| **overhead** (loop / replay) | " + " | ".join(f"{measured[n]['overhead']:.3f}" for n in names) + " |"
-    )
+    lines += ["| per batch | calls | " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) + 1)]
+    for name, found in measured.items():
+        cells = [f"{found['calls']:g}", *(f"{1000 * found[row]:,.1f}" for row in TIMES)]
+        cells += [f"**{found['overhead']:.3f}** ({found['low']:.3f} to {found['high']:.3f})"]
+        cells += ["-" if isnan(found[row]) else f"{found[row]:.3f}" for row in RATIOS[1:]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    above = [name for name, found in measured.items() if found["overhead"] > LIMIT]
+    verdict = f"missed by {', '.join(above)}" if above else "reached by all"
+    lines += ["", f"Aim of an overhead of at most {LIMIT:g}: {verdict}."]
     return "\n".join(lines) + "\n"
 
 
@@ -134,35 +228,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     without_gradients = [name for name, row in EDITORS.items() if not row.needs_gradients]
     parser.add_argument("--editors", nargs="+", default=without_gradients, metavar="NAME")
+    parser.add_argument("--steps", type=int, default=None, help="of every editor, instead of its own number")
+    parser.add_argument("--threads", type=int, default=None, help="of torch: 1 leaves a core to what else is running")
     parser.add_argument("--device", default=None)
     parser.add_argument("--out", default="bench/overhead.md", help="file to write, relative to the repository")
     options = parser.parse_args(arguments)
 
     from lib.backbones.load import load_backbone  # so that --help needs no diffusers
 
+    if options.threads:
+        torch.set_num_threads(options.threads)
     backbone = load_backbone(options.backbone, device=options.device)
-    clock = perf_counter
-    if backbone.device.type == "cuda":
-
-        def clock() -> float:
-            torch.cuda.synchronize(backbone.device)
-            return perf_counter()
-
     editors = [editor_named(name) for name in options.editors]
-    measured = measure(editors, backbone, make_batch(options.size, options.batch), options.repeats, clock)
+    batch = make_batch(options.size, options.batch)
+    measured = measure(editors, backbone, batch, options.repeats, clock_of(backbone.device), options.steps)
     name = backbone.name if not Path(backbone.name).is_absolute() else Path(backbone.name).name
+    settings = f"default settings but for {options.steps} steps" if options.steps else "default settings"
     facts = (
         f"{device_name(backbone.device)}; `{name}` in {str(backbone.dtype).removeprefix('torch.')}, guidance "
-        f"{backbone.guidance_mode}; batch {options.batch} of {options.size} x {options.size} pixels; median of "
-        f"{options.repeats} interleaved repeats; default settings; torch {torch.__version__}."
+        f"{backbone.guidance_mode}; batch {options.batch} of {options.size} x {options.size} pixels; {settings}; medians "
+        f"of {options.repeats} interleaved repeats, in brackets their range; torch {torch.__version__}. Overhead is the "
+        "loop's time over that of its transformer calls replayed alone, next to each call. Milliseconds are the wall's."
     )
     text = report(measured, facts)
     print(text)
     resolve(options.out).write_text(text)
 
 
-def _edit(editor: Editor, backbone: Any, batch: Batch) -> Tensor:
-    return editor.run(backbone, batch, editor.settings(), noise=Noise(batch.ids, 0)).image
+def _edit(editor: Editor, backbone: Any, batch: Batch, steps: int | None) -> Tensor:
+    return editor.run(backbone, batch, settings_with(editor, steps), noise=Noise(batch.ids, 0)).image
+
+
+def settings_with(editor: Editor, steps: int | None) -> Any:
+    """The editor's default settings, with another number of steps and the same share of them sharing values."""
+    settings = editor.settings()
+    if steps is None:
+        return settings
+    changes = {"steps": steps}
+    if hasattr(settings, "inject"):
+        changes["inject"] = max(1, round(settings.inject * steps / settings.steps))
+    return dataclasses.replace(settings, **changes)
 
 
 def _case(i: int, image: Tensor) -> EditCase:

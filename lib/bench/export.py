@@ -190,8 +190,11 @@ def _new_folder(folder: str | Path) -> Iterator[Path]:
     folder = Path(folder)
     if folder.exists():
         raise InputError(folder, found="something there already", expected="the name of a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise InputError(folder, found=error.strerror, expected="a folder that can be made") from error
     try:
         yield scratch
         os.chmod(scratch, 0o755)

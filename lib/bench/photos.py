@@ -29,7 +29,7 @@ class Photo:
     edit_type: int  # PIE-Bench's
     source_prompt: str
     target_prompt: str
-    object: str  # the words of the target prompt that the method attends to
+    target_object: str  # the words of the target prompt that the method attends to
     steps: int
     inject: int
     renoise: float
@@ -49,7 +49,7 @@ PHOTOS: tuple[Photo, ...] = (
     Photo("catdog.jpg", "dog_mask.png", 700, 1,   *DOG,   15,   12,    0.1,    30,        25),
 )
 # fmt: on
-SETTINGS = ("object", "steps", "inject", "renoise", "iterations", "seed")
+SETTINGS = ("target_object", "steps", "inject", "renoise", "iterations", "seed")
 
 
 def photo_cases(folder: str | Path = FOLDER, photos: Sequence[Photo] = PHOTOS) -> LazyCases:

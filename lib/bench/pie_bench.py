@@ -1,7 +1,7 @@
 """PIE-Bench (Ju et al., arXiv 2310.01506): 700 pictures of 512 x 512 in ten types of edit, each with a mask.
 
 A folder holds `mapping_file.json` and the pictures that it names below `annotation_images/`. The tools with which
-benchmarks are read from disk are here too: `LazyCases`, `field`, `check_folder`, `check_side`.
+benchmarks are read from disk are here too: `LazyCases`, `field`, `check_folder`, `check_side`, `target_object`.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def pie_bench_cases(folder: str | Path, *, ring: bool = False) -> LazyCases:
     """The cases of a folder in PIE-Bench's layout, in the order of its file, each read when it is asked for.
 
     Prompts come without brackets. `mask` is the annotator's, or has the border ring of the official scorer if `ring`;
-    `extras["ring_mask"]` always has it. Other extras: `key`, `image_path` and `blended_word` of the file, and
-    `local_phrase`, what the target prompt has in brackets.
+    `extras["ring_mask"]` always has it. Other extras: `key`, `image_path` and `blended_word` of the file,
+    `local_phrase`, what the target prompt has in brackets, and `target_object` where one is told (`target_object`).
 
     Raises:
         InputError: at once, naming file and key, for a missing folder, file or picture, broken JSON, a key that is
@@ -147,6 +147,11 @@ def unbracket(prompt: str) -> tuple[str, str | None]:
     The inner words stay and no blank is touched, as in the official scorer. Of nested brackets the outer ones hold the
     phrase; one that is never closed holds none.
     """
+    return _plain(prompt), ", ".join(bracketed(prompt)) or None
+
+
+def bracketed(prompt: str) -> list[str]:
+    """The phrases in brackets, each without those inside it, in their order; see `unbracket`."""
     phrases, depth, start = [], 0, 0
     for match in re.finditer(r"[\[\]]", prompt):
         if match[0] == "[":
@@ -156,7 +161,48 @@ def unbracket(prompt: str) -> tuple[str, str | None]:
             depth -= 1
             if depth == 0:
                 phrases.append(_plain(prompt[start : match.start()]).strip())
-    return _plain(prompt), ", ".join(phrase for phrase in phrases if phrase) or None
+    return [phrase for phrase in phrases if phrase]
+
+
+def target_object(target: str, source: str, blended: Any) -> dict[str, str]:
+    """{"target_object": words of the target prompt that name what the edit is about}, or {} where nothing tells them.
+
+    The prompts are the file's, with brackets. First choice is what blended words change to: `blended` is a text "source
+    target" or "source,target", a list of such texts or of pairs, or anything else, which says nothing. Second is the
+    first phrase in brackets of the target prompt with a word that the source prompt lacks. What does not occur in the
+    target prompt, whole and ignoring case, is passed over.
+    """
+    plain, known = _plain(target), {word.lower() for word in re.findall(r"\w+", _plain(source))}
+    new = [phrase for phrase in bracketed(target) if not {*re.findall(r"\w+", phrase.lower())} <= known]
+    for words in (*_blended_into(blended), *new):
+        if words and re.search(rf"(?<!\w){re.escape(words)}(?!\w)", plain, re.IGNORECASE):
+            return {"target_object": words}
+    return {}
+
+
+def _blended_into(blended: Any) -> list[str]:
+    """What may be the second half of blended words, the longer first: a comma says where it begins, or nothing does."""
+    if isinstance(blended, str):
+        words = blended.split()
+        return (
+            [blended.rsplit(",", 1)[1].strip()]
+            if "," in blended
+            else [" ".join(words[i:]) for i in range(1, len(words))]
+        )
+    if not isinstance(blended, list | tuple):
+        return []
+    if _is_pair(blended) and not any(re.search(r"[\s,]", word.strip()) for word in blended):
+        return [blended[1].strip()]
+    texts = [
+        [one[1].strip()] if _is_pair(one) else _blended_into(one)
+        for one in blended
+        if _is_pair(one) or isinstance(one, str)
+    ]
+    return [words for found in texts for words in found]
+
+
+def _is_pair(thing: Any) -> bool:
+    return isinstance(thing, list | tuple) and len(thing) == 2 and all(isinstance(word, str) for word in thing)
 
 
 def field(sample: Any, key: str, kind: type, thing: str) -> Any:
@@ -235,7 +281,8 @@ def _case(entry: Entry, ring: bool) -> EditCase:
             "blended_word": entry.texts["blended_word"],
             "local_phrase": phrase,
             "ring_mask": with_ring(mask),
-        },
+        }
+        | target_object(*(entry.texts[name] for name in ("editing_prompt", "original_prompt", "blended_word"))),
     )
 
 

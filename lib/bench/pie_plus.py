@@ -26,6 +26,7 @@ from lib.bench.pie_bench import (
     check_side,
     check_unique,
     field,
+    target_object,
     unbracket,
 )
 from lib.bench.rle import SIDE, decode, with_ring
@@ -47,8 +48,8 @@ def pie_plus_cases(folder: str | Path, *, ring: bool = False) -> LazyCases:
     """The cases of the ten parquet files, in the order of the types and rows; pictures are decoded when asked for.
 
     Texts are read and checked at once; of the pictures' compressed bytes those of one type at a time are kept. Masks,
-    brackets and `ring` as in `pie_bench_cases`; the extras are `key`, `local_phrase`, `ring_mask` and, parsed,
-    `edit_action`, `aspect_mapping` and `blended_words` (None where the cell is empty).
+    brackets and `ring` as in `pie_bench_cases`; the extras are `key`, `local_phrase`, `ring_mask`, `target_object`
+    where one is told and, parsed, `edit_action`, `aspect_mapping` and `blended_words` (None where the cell is empty).
 
     Raises:
         InputError: naming file, row and column, for a missing or broken file, a missing column, a cell that cannot be
@@ -158,5 +159,6 @@ def _case(row: Mapping[str, Any], picture: Any, ring: bool) -> EditCase:
         benchmark=NAME,
         licence=LICENCE,
         extras={"key": row["id"], "local_phrase": phrase, "ring_mask": with_ring(mask)}
-        | {name: row[name] for name in STRUCTURES},
+        | {name: row[name] for name in STRUCTURES}
+        | target_object(row["target_prompt"], row["source_prompt"], row["blended_words"]),
     )

@@ -4,6 +4,7 @@ python -m lib.editors.picture cat.png "a cat on the grass" "a dog on the grass" 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from lib.backbones.base import Backbone
 from lib.backbones.load import load_backbone
 from lib.bench.cases import EditCase
-from lib.core.errors import PalimpsestError
+from lib.core.errors import InputError, PalimpsestError
 from lib.core.images import fit_to, load_image, load_mask, save_png
 from lib.editors.run import Edited, run_editor
 
@@ -33,12 +34,18 @@ def edit_picture(
     """Edit a picture file and write a PNG that carries its recipe.
 
     The picture is shrunk to `max_side` pixels if given and cropped in the centre to the sizes that the backbone can
-    read.
-    Raises InputError, with nothing written, for a bad file, prompt, editor, setting or backbone.
+    read. The mask has the size of the picture as it is opened, and goes the same way.
+    Raises InputError, with nothing written, for a bad file, prompt, editor, setting, backbone or place to write to;
+    files and places are looked at before the backbone is loaded.
     """
+    _check_place(Path(out))
+    if max_side is not None and max_side < 1:
+        raise InputError("--max-side (max_side)", found=max_side, expected="1 or more pixels")
+    image = load_image(picture)
+    region = None if mask is None else load_mask(mask, size=(image.shape[1], image.shape[2]))
     model = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
-    image = fit_to(load_image(picture), model.multiple, max_side)
-    region = None if mask is None else fit_to(load_mask(mask), model.multiple, max_side)
+    image = fit_to(image, model.multiple, max_side)
+    region = None if region is None else fit_to(region, model.multiple, max_side)
     case = EditCase(
         id=Path(picture).stem,
         image=image,
@@ -49,8 +56,22 @@ def edit_picture(
         licence="the user's own",
     )
     (edited,) = run_editor(editor, model, [case], settings, seed=seed, progress=False)
-    save_png(edited.image, out, edited.recipe)
+    try:
+        save_png(edited.image, out, edited.recipe)
+    except OSError as error:
+        raise InputError(f"file {out}", found=error.strerror, expected="a place to write to") from error
     return edited
+
+
+def _check_place(out: Path) -> None:
+    """InputError if no file can be written at `out`; makes nothing."""
+    if out.is_dir():
+        raise InputError(f"file {out}", found="a folder", expected="the name of a PNG file to write")
+    above = next((folder for folder in out.absolute().parents if os.path.lexists(folder)), Path("/"))
+    if not above.is_dir():
+        raise InputError(f"file {out}", found=f"{above}, which is a file", expected="a folder to write to")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"file {out}", found=f"{above}, where nothing may be written", expected="a place to write to")
 
 
 def main(arguments: list[str] | None = None) -> int:

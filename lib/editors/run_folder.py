@@ -5,19 +5,19 @@
     images/<id>.png       edited images, each with its recipe inside
     manifest/<batch>.json hashes, cost and failures of a finished batch, written after its images
     results.csv           one row per case, in the order of the ids, once every case is accounted for
-Each file appears whole, by rename. Processes share this folder and nothing else: a dead one holds up no other.
+Each file appears whole, by rename. Processes share this folder and nothing else: a dead one holds up no other. What a
+killed one had begun to write lies beside its files under hidden names until `merge` sweeps it away.
 """
 
 from __future__ import annotations
 
 import csv
-import glob
 import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,7 @@ from lib.editors.run import Edited
 
 COLUMNS = ("case", "seed", "file", "sha256", "nfe", "status", "reason")
 SHOWN = 5  # how many of the missing cases an error names
+TRIES = 3  # how often a file is written whose half another process took for a dead one's and swept away
 
 
 def begin(out: Path, asked: Mapping[str, Any]) -> None:
@@ -63,14 +64,15 @@ def write_plan(out: Path, batches: Sequence[Sequence[str]], unfit: Mapping[str, 
 def write_batch(
     out: Path, number: int, ids: Sequence[str], edited: Sequence[Edited], failures: Mapping[str, str]
 ) -> None:
-    """Write the images of batch `number` and, after them, its manifest. `edited` and `failures` share out its `ids`."""
-    for path in (_manifest(out, number), *(out / file_of(case_id) for case_id in ids)):
-        for half in path.parent.glob(f".{glob.escape(path.name)}.*"):  # left by a process that was killed as it wrote
-            half.unlink(missing_ok=True)
+    """Write the images of batch `number` and, after them, its manifest. `edited` and `failures` share out its `ids`.
+
+    InputError, with the system's reason, if the folder cannot be written to.
+    """
     images = {}
     for one in edited:
-        save_png(one.image, out / file_of(one.case_id), one.recipe)
-        images[one.case_id] = _sha256(out / file_of(one.case_id))
+        path = out / file_of(one.case_id)
+        _whole(path, lambda path=path, one=one: save_png(one.image, path, one.recipe))
+        images[one.case_id] = _sha256(path)
     nfe = edited[0].nfe if edited else None
     _write_json(_manifest(out, number), {"images": images, "nfe": nfe, "failures": failures})
 
@@ -131,6 +133,7 @@ def merge(out: Path) -> list[dict[str, str]]:
     table.writeheader()
     table.writerows(rows)
     _write(out / "results.csv", text.getvalue())
+    _sweep(out)
     return rows
 
 
@@ -197,9 +200,37 @@ def _write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Whole or not at all, also while another process writes the same."""
+    _whole(path, lambda: _write_once(path, text))
+
+
+def _write_once(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"prefix": f".{path.name}.", "dir": path.parent, "delete": False, "encoding": "utf-8", "newline": "\n"}
     with tempfile.NamedTemporaryFile("w", **options) as scratch:
-        scratch.write(text)
-    os.chmod(scratch.name, 0o644)
-    os.replace(scratch.name, path)
+        try:
+            scratch.write(text)
+            scratch.flush()
+            os.chmod(scratch.name, 0o644)
+            os.replace(scratch.name, path)
+        except BaseException:
+            Path(scratch.name).unlink(missing_ok=True)
+            raise
+
+
+def _whole(path: Path, write: Callable[[], None]) -> None:
+    """Call `write`, which makes a file by rename; again if its half was swept away. InputError if it cannot be made."""
+    for left in reversed(range(TRIES)):
+        try:
+            return write()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and left:
+                continue
+            raise InputError(f"file {path}", found=error.strerror, expected="a place to write to") from error
+
+
+def _sweep(out: Path) -> None:
+    """Remove the halves that killed processes left. The names of whole files in images/ may begin with a dot too."""
+    halves = [out.glob(f".{name}.*") for name in ("run.json", "plan.json", "results.csv")]
+    halves += [(out / "manifest").glob(".*"), (path for path in (out / "images").glob(".*") if path.suffix != ".png")]
+    for half in (path for group in halves for path in group):
+        half.unlink(missing_ok=True)

@@ -59,7 +59,8 @@ def edit_shards(
     that is missing or damaged is edited. What goes wrong in a batch is listed in its manifest for each of its cases,
     and the next batch goes on. `about` (JSON values) says in run.json where the cases come from. `cases` may read from
     disk when asked for one: no more than a batch is held. A bar with the time left on the terminal of rank 0.
-    InputError if `out` holds another run, which is named by the field that differs, or if an id occurs twice.
+    InputError if `out` holds another run, which is named by the field that differs, if an id occurs twice, or if `out`
+    can no longer be written to (a full disk, say): what was finished before stays and counts.
     """
     settings = settings_of(editor, settings)
     plan = plan_batches(editor, backbone, cases, batch_size)

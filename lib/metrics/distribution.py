@@ -1,13 +1,18 @@
-"""Distances between two sets of images by their features: FID (Heusel et al. 2017) and KID (Binkowski et al. 2018).
+"""Scores of whole sets of images: FID (Heusel et al. 2017), KID (Binkowski et al. 2018), IS (Salimans et al. 2016).
 
-Both run torch-fidelity's statistics in float64 on features that are given: arrays or tensors [N, D], D at least 2 (2048
-of Inception's last pooling, `lib.metrics.extractors.inception_features`). FID is biased at small N and its covariances
-are singular below N = D + 1; on an editing set report KID, or neither. Wrong shapes and numbers raise InputError.
+All run torch-fidelity's statistics in float64 on what is given, arrays or tensors: features [N, D] with D at least 2
+(2048 of Inception's last pooling, `lib.metrics.extractors.inception_features`, or any judge's), or class logits [N, C].
+FID is biased at small N and its covariances are singular below N = D + 1; on an editing set report KID, or neither.
+The Inception Score asks for clear and varied classes and knows nothing of the edit: for old tables only. Wrong shapes
+and numbers raise InputError. `SETS` is their table, as `lib.metrics.tables.TABLE` is that of scores of single images.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, nan
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +22,8 @@ from torch import Tensor
 from lib.core.errors import InputError
 
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+IS_SPLITS = 10
+LEAST_LOGIT = -700.0  # under the largest: e to it is above 0, so that no class has the probability 0
 
 
 class Kid(NamedTuple):
@@ -24,6 +31,26 @@ class Kid(NamedTuple):
 
     mean: float
     deviation: float
+
+
+class InceptionScore(NamedTuple):
+    """Mean over the splits, and the deviation between them (that of a population, as torch-fidelity has it)."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """One score of a set: how to read it, what must be given for it, and when it is NaN."""
+
+    name: str
+    range: tuple[float, float]
+    unit: str
+    direction: str  # "higher" or "lower" is better
+    needs: tuple[str, ...]  # arguments of `score_sets`
+    missing: str  # when it is NaN
+    compute: Callable[..., tuple[float, float]]  # of what it needs: the score and its deviation, NaN where it has none
 
 
 def fid(features: ArrayLike | Tensor, reference: ArrayLike | Tensor) -> float:
@@ -65,6 +92,66 @@ def kid(
         verbose=False,
     )
     return Kid(found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD])
+
+
+def inception_score(logits: ArrayLike | Tensor, *, splits: int = IS_SPLITS, seed: int | None = 0) -> InceptionScore:
+    """exp of the mean over images of KL(p(class | image) || p(class)), in [1, number of classes], for each split.
+
+    Images are dealt to the splits in an order drawn by `seed`, or as they come if it is None.
+    InputError if there are fewer images than splits.
+    """
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
+    values = _float64(logits, "logits")
+    if not 1 <= splits <= len(values):
+        raise InputError(
+            "Inception Score", found=f"{splits} splits of {len(values)} images", expected="1 image in each"
+        )
+    values = (values - values.amax(dim=1, keepdim=True)).clamp(min=LEAST_LOGIT)
+    found = isc_features_to_metric(values, splits=splits, shuffle=seed is not None, rng_seed=seed)
+    return InceptionScore(found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD])
+
+
+def _all_kid(features: Tensor, reference: Tensor) -> Kid:
+    return kid(features, reference, subset_size=min(KID_SUBSET_SIZE, len(features), len(reference)))
+
+
+TOO_FEW = "fewer than two images in a set"
+# fmt: off
+SETS: dict[str, SetRow] = {row.name: row for row in (
+    SetRow("set/fid", (0, inf), "", "lower", ("features", "reference"), TOO_FEW, lambda x, y: (fid(x, y), nan)),
+    SetRow("set/kid", (-inf, inf), "", "lower", ("features", "reference"), TOO_FEW, _all_kid),
+    SetRow("set/inception_score", (1, inf), "", "higher", ("logits",), TOO_FEW,
+        lambda x: inception_score(x, splits=min(IS_SPLITS, len(x)))),
+)}
+# fmt: on
+
+
+def score_sets(
+    *,
+    features: Tensor | None = None,
+    reference: Tensor | None = None,
+    logits: Tensor | None = None,
+    arm: str,
+    extractor: str,
+) -> list[dict[str, Any]]:
+    """Rows {arm, metric, value, deviation, n, extractor} of one arm's images, in the order of SETS.
+
+    `features` [N, D] of the edited images, `reference` [M, D] of the right answers or the sources, `logits` [N, C] of
+    the edited ones. A score whose inputs are not given has no row; of fewer than two images it is NaN. KID takes
+    subsets of all images where there are fewer than 1000, the Inception Score as many splits as images below 10.
+    """
+    given = {"features": features, "reference": reference, "logits": logits}
+    rows = []
+    for row in SETS.values():
+        inputs = [given[need] for need in row.needs]
+        if any(one is None for one in inputs):
+            continue
+        enough = min(len(one) for one in inputs) > 1
+        value, deviation = row.compute(*inputs) if enough else (nan, nan)
+        told = {"arm": arm, "metric": row.name, "value": value, "deviation": deviation}
+        rows.append(told | {"n": len(inputs[0]), "extractor": extractor})
+    return rows
 
 
 def checked(features: ArrayLike | Tensor, reference: ArrayLike | Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:

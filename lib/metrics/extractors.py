@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
-from lib.core.images import to_pil, to_uint8
+from lib.core.images import quantise, to_pil, to_uint8
 from lib.core.paths import resolve
 
-CLIP, DINO = "openai/clip-vit-large-patch14", "facebook/dino-vitb8"
+CLIP, DINO, DINO2 = "openai/clip-vit-large-patch14", "facebook/dino-vitb8", "facebook/dinov2-base"
+VIT_SIDE = 224
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of images in [0, 1]
 TRUNKS = {"squeeze": ("SqueezeNet", 17), "alex": ("Alexnet", 31), "vgg": ("Vgg16", 16)}  # class, smallest image side
 
 
@@ -58,11 +60,24 @@ class ImageEncoder(Protocol):
 
 
 class ImageTextEncoder(ImageEncoder, Protocol):
-    """Images and texts to vectors of one space."""
+    """Images and texts to vectors of one space. One that knows a few words only has `reads(text) -> bool` too."""
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """[B, D] of texts. Longer ones than it takes are cut, their end mark kept, and a warning says so."""
         ...
+
+
+class CropEncoder(ImageEncoder, Protocol):
+    """Images to vectors, which looks at the part of each that is asked about."""
+
+    def embed_crops(self, images: Tensor, masks: Tensor) -> Tensor:
+        """[B, D] of the crops of images [B, 3, H, W] in [0, 1] to masks bool [B, 1, H, W]. NaN: the mask is empty."""
+        ...
+
+
+def reads(encoder: ImageTextEncoder, text: str) -> bool:
+    """Whether the encoder can read the text, however long: yes, unless it says itself that it cannot."""
+    return getattr(encoder, "reads", lambda _: True)(text)
 
 
 class LPIPSNet:
@@ -120,6 +135,38 @@ def dino_keys(name: str | Path = DINO, device: str = "cpu") -> HubKeys:
             folder, use_safetensors=True, add_pooling_layer=False, layer_norm_eps=1e-6, dtype=torch.float32
         )
     return HubKeys(str(name), model, device)
+
+
+class HubViT:
+    """A ViT of transformers (DINO, DINOv2) as `ImageEncoder`: its class token, images squashed to 224 (bicubic)."""
+
+    def __init__(self, name: str, model: nn.Module, device: str = "cpu") -> None:
+        self.name, self._model, self._device = name, model.to(device).eval(), device
+        self._options = (
+            {"interpolate_pos_encoding": True} if model.config.model_type == "vit" else {}
+        )  # others always do
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional  # takes a second to import
+
+        small = functional.resize(
+            quantise(images.cpu()), [VIT_SIDE, VIT_SIDE], functional.InterpolationMode.BICUBIC, antialias=True
+        )
+        pixels = functional.normalize(small.clamp(0, 1), list(IMAGENET_MEAN), list(IMAGENET_STD)).to(self._device)
+        return self._model(pixels, **self._options).last_hidden_state[:, 0]
+
+
+def hub_vit(name: str | Path = DINO2, device: str = "cpu") -> HubViT:
+    """The class token of a ViT in transformers' layout (for objects' identity: DINOv2), from the hub or a folder."""
+    from transformers import AutoConfig, AutoModel
+
+    folder = _folder_of(str(name))
+    with _weights_of(f"model {name}"):
+        vit = AutoConfig.from_pretrained(folder).model_type == "vit"
+        options = {"add_pooling_layer": False, "layer_norm_eps": 1e-6} if vit else {}  # as in `dino_keys`
+        model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **options)
+    return HubViT(str(name), model, device)
 
 
 class HubCLIP:
@@ -194,7 +241,7 @@ def open_clip_encoder(name: str | Path, pretrained: str | None = None, device: s
 
 
 class Inception:
-    """Features for FID and KID: the network of 2015 as torch-fidelity has it, [B, 2048], images resized as in 2015."""
+    """The network of 2015 as torch-fidelity has it, images resized as in 2015: features for FID and KID [B, 2048]."""
 
     name = "inception-v3-compat"
 
@@ -205,6 +252,11 @@ class Inception:
     def embed_images(self, images: Tensor) -> Tensor:
         return self._model(to_uint8(images).to(self._device))[0]
 
+    @torch.no_grad()
+    def class_logits(self, images: Tensor) -> Tensor:
+        """[B, 1008], without the last layer's bias, as the Inception Score was defined."""
+        return self._model(to_uint8(images).to(self._device))[1]
+
 
 def inception_features(device: str = "cpu") -> Inception:
     """The network itself. Its file is checked against the hash in its name and read as bare tensors first."""
@@ -212,7 +264,7 @@ def inception_features(device: str = "cpu") -> Inception:
 
     with _weights_of("Inception of 2015"):
         torch.hub.load_state_dict_from_url(inception.URL_INCEPTION_V3, check_hash=True, weights_only=True)
-        return Inception(inception.FeatureExtractorInceptionV3(Inception.name, ["2048"]), device)
+        return Inception(inception.FeatureExtractorInceptionV3(Inception.name, ["2048", "logits_unbiased"]), device)
 
 
 def _folder_of(name: str) -> Path:

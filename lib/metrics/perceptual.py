@@ -13,11 +13,11 @@ from torch.nn.functional import interpolate
 
 from lib.core.errors import InputError
 from lib.core.images import check_images, quantise
-from lib.metrics.extractors import PerceptualNet, TokenKeys
+from lib.metrics.clip import cosine
+from lib.metrics.extractors import IMAGENET_MEAN, IMAGENET_STD, ImageEncoder, PerceptualNet, TokenKeys
 
-# LPIPS's own scaling of images in [-1, 1], and ImageNet's statistics of images in [0, 1].
+# LPIPS's own scaling of images in [-1, 1].
 LPIPS_SHIFT, LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LPIPS_EPSILON = 1e-8  # under the root, as torchmetrics has it since 1.2.1
 STRUCTURE_SIDE, STRUCTURE_MAX_SIDE = 224, 480  # the shorter side becomes 224 unless the longer one would exceed 480
 COSINE_EPSILON = 1e-8  # smallest product of two keys' norms
@@ -59,6 +59,13 @@ def structure_distance(image: Tensor, other: Tensor, keys: TokenKeys, *, scale: 
     if image.shape != other.shape:
         raise InputError("scored images", found=f"shape {list(image.shape)}", expected=f"{list(other.shape)}")
     return (maps[0] - maps[1]).square().mean(dim=(1, 2))
+
+
+def feature_distance(image: Tensor, other: Tensor, encoder: ImageEncoder) -> Tensor:
+    """1 - cos in [0, 2] of the two images' vectors: how differently they are seen by this encoder."""
+    check_images(image, "scored images")
+    check_images(other, "reference images")
+    return 1 - cosine(encoder.embed_images(image), encoder.embed_images(other))
 
 
 def self_similarity(keys: Tensor) -> Tensor:

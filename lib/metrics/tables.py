@@ -18,8 +18,10 @@ from torch import Tensor
 from lib.bench.cases import Batch, EditCase, collate
 from lib.core.errors import InputError
 from lib.metrics import clip, official, pixels, strict
-from lib.metrics.extractors import ImageEncoder, ImageTextEncoder, PerceptualNet, TokenKeys
+from lib.metrics.extractors import ImageEncoder, ImageTextEncoder, PerceptualNet, TokenKeys, reads
 from lib.metrics.identity import identity_score
+from lib.metrics.perceptual import feature_distance
+from lib.metrics.score import METRICS
 
 NAMESPACES = ("pie_official", "strict")
 
@@ -29,6 +31,7 @@ class Extractors:
     """The networks to score with; without one, the scores that need it have no rows.
 
     PIE-Bench's own are `LPIPSNet("squeeze")`, `dino_keys()` and `hub_clip()`. Every row carries its network's name.
+    `lib.metrics.judges` opens them by name.
     """
 
     perceptual: PerceptualNet | None = None
@@ -45,7 +48,9 @@ class Row:
     range: tuple[float, float]
     unit: str
     direction: str  # "higher" or "lower" is better; "" where it is a control
-    needs: tuple[str, ...]  # of the case: mask, target image, source prompt, target prompt; of the extractors: a field
+    # Of the case: mask, target image, source prompt, target prompt. Of the extractors: a field, and "any words" if
+    # Hessel's prefix must be among the words that its encoder reads.
+    needs: tuple[str, ...]
     missing: str  # when it is NaN
     compute: Callable[[Batch, Tensor, Extractors], Tensor]
 
@@ -72,14 +77,22 @@ def _targets(batch: Batch) -> Tensor:
 
 
 def _phrases(batch: Batch) -> list[str]:
-    """What should be in the mask, where a case says so, or else the target prompt."""
-    return [official.plain_prompt(str(case.extras.get("phrase", case.target_prompt))) for case in batch.cases]
+    """What should be in the mask: `local_phrase` where the benchmark's reader found one, or else the target prompt."""
+    return [official.plain_prompt(str(case.extras.get("local_phrase") or case.target_prompt)) for case in batch.cases]
 
 
 def _prompts(batch: Batch) -> tuple[list[str], list[str]]:
     """Target and source prompts without their square brackets."""
     prompts = (batch.target_prompt, batch.source_prompt)
     return tuple([official.plain_prompt(text or "") for text in texts] for texts in prompts)
+
+
+def _who(images: Tensor, batch: Batch, encoder: ImageEncoder) -> Tensor:
+    """Vectors of the crops to the masks where the encoder crops and a case has one, or else of the whole images."""
+    if not hasattr(encoder, "embed_crops"):
+        return encoder.embed_images(images)
+    whole = torch.ones(1, *images.shape[2:], dtype=torch.bool)
+    return encoder.embed_crops(images, torch.stack([whole if case.mask is None else case.mask for case in batch.cases]))
 
 
 NEVER, NO_BACKGROUND, NO_MASK = "never", "no background", "the mask is empty"
@@ -129,14 +142,19 @@ TABLE: dict[str, Row] = {row.name: row for row in (
         lambda b, x, e: clip.clip_i(x, _targets(b), e.clip)),
     Row("strict/clip_directional", (-1, 1), "", "higher", ("source prompt", "target prompt", "clip"), NO_CHANGE,
         lambda b, x, e: clip.clip_directional(x, b.image, *_prompts(b), e.clip)),
-    Row("strict/clipscore_hessel", (0, 2.5), "", "higher", ("target prompt", "clip"), NEVER,
+    Row("strict/feature_distance", (0, 2), "", "lower", ("clip",), NO_VECTOR,
+        lambda b, x, e: feature_distance(x, b.image, e.clip)),
+    Row("strict/clipscore_hessel", (0, 2.5), "", "higher", ("target prompt", "clip", "any words"), NEVER,
         lambda b, x, e: clip.hessel_clipscore(x, _prompts(b)[0], e.clip)),
     Row("strict/identity_source", (-1, 1), "", "higher", ("identity",), NO_VECTOR,
-        lambda b, x, e: identity_score(e.identity.embed_images(x), e.identity.embed_images(b.image))),
+        lambda b, x, e: identity_score(_who(x, b, e.identity), _who(b.image, b, e.identity))),
     Row("strict/identity_target", (-1, 1), "", "higher", ("target image", "identity"), NO_VECTOR,
-        lambda b, x, e: identity_score(e.identity.embed_images(x), e.identity.embed_images(_targets(b)))),
+        lambda b, x, e: identity_score(_who(x, b, e.identity), _who(_targets(b), b, e.identity))),
 )}
 # fmt: on
+# What has no namespace: what the world's parser reads off an image, and the cost. Name -> (unit, direction).
+PLAIN = {name: (row.unit, row.direction) for name, row in METRICS.items() if row.needs == "attributes"}
+PLAIN |= {"nfe": ("evaluations", "lower")}
 
 
 def score_batch(
@@ -151,7 +169,8 @@ def score_batch(
     """Rows {case, arm, seed, metric, value, extractor} of `edited` [B, 3, H, W], row i being of `batch.cases[i]`.
 
     Scores in the order of TABLE within each case. What a case or the extractors lack has no row; what has no value
-    there is NaN. InputError if the edited images are not float32 RGB in [0, 1] of their cases' number and size.
+    there is NaN. InputError if the edited images are not float32 RGB in [0, 1] of their cases' number and size, or if a
+    case has a text that the encoder refuses.
     """
     if namespace not in NAMESPACES:
         raise InputError("namespace", found=repr(namespace), expected=f"one of {', '.join(NAMESPACES)}")
@@ -161,6 +180,8 @@ def score_batch(
     rows = [row for row in TABLE.values() if row.namespace == namespace]
     for row in rows:
         if row.extractor and getattr(extractors, row.extractor) is None:
+            continue
+        if "any words" in row.needs and not reads(extractors.clip, clip.HESSEL_PREFIX):
             continue
         wanted = [HAS[need] for need in row.needs if need in HAS]
         places = [i for i, case in enumerate(batch.cases) if all(has(case) for has in wanted)]
@@ -188,16 +209,16 @@ def aggregate(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     NaN is dropped and counted in `missing`, `n` is what is left. An infinite value (an official PSNR of equal images)
     stays: `mean` is then infinite as PIE-Bench's own average is, `infinite` says how many, `finite_mean` is without.
-    InputError for a score that is not in TABLE, or one column of two extractors.
+    InputError for a score that is neither in TABLE nor in PLAIN, or one column of two extractors.
     """
     columns: dict[tuple[str, str], dict[str, list[float]]] = {}
     through: dict[tuple[str, str], str] = {}
     for row in rows:
-        if row["metric"] not in TABLE:
+        if row["metric"] not in TABLE and row["metric"] not in PLAIN:
             raise InputError("score", found=repr(row["metric"]), expected="a name in TABLE, with its namespace")
         key = (row["arm"], row["metric"])
-        if through.setdefault(key, row["extractor"]) != row["extractor"]:
-            found = f"{through[key]} and {row['extractor']}"
+        if through.setdefault(key, row.get("extractor", "")) != row.get("extractor", ""):
+            found = f"{through[key]} and {row.get('extractor', '')}"
             raise InputError(f"{key[1]} of {key[0]}", found=found, expected="one extractor for a column")
         columns.setdefault(key, {}).setdefault(row["case"], []).append(row["value"])
     lines = []

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Iterable
 
 from lib.core.errors import PalimpsestError
+from lib.stages.trouble import RAISED, as_input_error
+
+SCALE = "default"  # what is committed, and what the results in git were made at
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -13,6 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(given) or 0
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RAISED as error:
+        if (trouble := as_input_error(error, f"what `{given.verb}` writes")) is None:
+            raise
+        print(f"error: {trouble}", file=sys.stderr)
         return 2
 
 
@@ -54,6 +62,8 @@ def _run(given: argparse.Namespace) -> int | None:
             from lib.stages.config import set_scale
 
             print(f"params.yaml: scale {given.scale}" + ("" if set_scale(given.scale) else ", as before"))
+            if given.scale != SCALE:
+                print(f"scale stays {given.scale}; make repro SCALE={SCALE} goes back")
         case "review":
             from lib.stages.review import review
 

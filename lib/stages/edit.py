@@ -1,8 +1,8 @@
 """Edit a benchmark: python -m lib.stages.edit --editor flowedit --benchmark world --backbone models/tiny-flux --out F
 
 The same command again goes on where the last one was stopped; under `accelerate launch` the processes share the work.
-What lies in the folder: lib/editors/run_folder.py. Besides, scores.parquet: columns case, arm, seed, metric, value,
-stratum (the edit type), NFE among the metrics.
+What lies in the folder: lib/editors/run_folder.py. With --score, scores.parquet and summary.csv too:
+lib/stages/edit_scores.py.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib.core.errors import InputError, PalimpsestError
-from lib.core.paths import MODELS, resolve
+from lib.core.paths import resolve
+from lib.stages.edit_scores import DEFAULT, NONE, score_run
 
-if TYPE_CHECKING:
-    from lib.bench.cases import EditCase
-    from lib.metrics.score import Parser
-
+JUDGES = {  # option: what it judges
+    "clip": "images and prompts: NAME, ARCHITECTURE:WEIGHTS of open_clip, or a folder",
+    "dino": "structure: NAME or a folder",
+    "lpips": "perceptual distance: squeeze, alex or vgg",
+    "identity": "whether it is still the same thing: NAME or a folder",
+}
 FAILURES = 3  # exit code: everything is accounted for, but some cases could not be edited
-CHUNK = 64  # results read and scored at once
 # Who tells a process which one it is: torchrun (`accelerate launch --multi_gpu`), MPICH, Open MPI.
 RANK = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
 PROCESSES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
@@ -69,8 +71,10 @@ def run(given: argparse.Namespace) -> int:
     for row in failed[:5]:
         print(f"failed: {row['case']}: {row['reason']}", file=sys.stderr)
     if given.score:
-        scored = score_run(given, out)
-        print(f"{len(rows)} cases expected = {scored} scored + {len(failed)} failed; see scores.parquet")
+        judges = {judge: getattr(given, judge) for judge in JUDGES}
+        scored = score_run(out, given.folder, given.namespace, judges, sets=given.sets, device=_device() or "cpu")
+        seen = "see scores.parquet and summary.csv"
+        print(f"{len(rows)} cases expected = {scored} scored + {len(failed)} failed; {seen}")
     return FAILURES if failed else 0
 
 
@@ -107,66 +111,6 @@ def edit(given: argparse.Namespace, out: Path, rank: int, processes: int) -> Non
         rank=rank,
         processes=processes,
     )
-
-
-def score_run(given: argparse.Namespace, out: Path) -> int:
-    """Score a finished run with the cases that its run.json names; how many were scored. A folder is told anew."""
-    from lib.bench.registry import open_benchmark
-    from lib.editors.run_folder import asked
-
-    run = asked(out)
-    parser = None
-    if run["benchmark"] == "world":
-        from lib.learning.parser import load_parser
-
-        parser = load_parser(MODELS / "parser")
-    cases = open_benchmark(run["benchmark"], folder=given.folder, split=run["split"], count=run["count"])
-    return score_folder(out, cases, parser)
-
-
-def score_folder(out: Path, cases: Sequence[EditCase], parser: Parser | None = None) -> int:
-    """Read the images of a finished run back, score each against its case and write scores.parquet; how many.
-
-    Rows in the order of the ids, then of the metrics; failures have none.
-    InputError if something of the run is missing, if `cases` are not those of the run, or if an image was made from
-    another source or prompt than its case has.
-    """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from lib.core.images import load_image, read_recipe
-    from lib.editors.run import Edited
-    from lib.editors.run_folder import merge
-    from lib.editors.shards import identified
-    from lib.metrics.score import score
-
-    rows = merge(out)
-    places = {case_id: place for place, (case_id, _) in enumerate(identified(cases))}
-    if strangers := sorted(set(places) ^ {row["case"] for row in rows}):
-        found = f"{len(strangers)} that are in one but not in the other, {strangers[0]} to begin with"
-        raise InputError(f"cases to score the run in {out}", found=found, expected="the cases that were edited")
-    done = [row for row in rows if row["status"] == "done"]
-    table: list[dict[str, Any]] = []
-    for chunk in (done[i : i + CHUNK] for i in range(0, len(done), CHUNK)):
-        there = [cases[places[row["case"]]] for row in chunk]
-        results = []
-        for row, case in zip(chunk, there, strict=True):
-            made_by = read_recipe(out / row["file"])
-            _check_origin(made_by, case, out)
-            results.append(Edited(case.id, load_image(out / row["file"]), float(row["nfe"]), None, made_by))
-        scores = score(results, there, parser)
-        for one, case in zip(results, there, strict=True):
-            nfe = {"case": case.id, "arm": one.recipe["editor"], "seed": one.recipe["seed"], "metric": "nfe"}
-            own = [line for line in scores if line["case"] == case.id] + [nfe | {"value": one.nfe}]
-            table += [line | {"stratum": case.edit_type} for line in own]
-    columns = ["case", "arm", "seed", "metric", "value", "stratum"]
-    beside = out / f".scores.{os.getpid()}.parquet"
-    frame = pd.DataFrame(table, columns=columns).astype({"value": "float64", "stratum": "Int64"})
-    arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    pq.write_table(arrow, beside, compression="zstd", store_schema=False)
-    beside.replace(out / "scores.parquet")
-    return len(done)
 
 
 def read_settings(words: Sequence[str]) -> dict[str, Any]:
@@ -209,16 +153,6 @@ def _device() -> str | None:
     return f"cuda:{_number(os.environ, LOCAL_RANK, 0) % there}" if there else None
 
 
-def _check_origin(made_by: Mapping[str, Any], case: EditCase, out: Path) -> None:
-    from lib.core.recipe import hash_tensor
-
-    wanted = {"case": case.id, "target_prompt": case.target_prompt, "source_hash": hash_tensor(case.image)}
-    for name, value in wanted.items():
-        if made_by.get(name) != value:
-            thing = f"{name} of case {case.id!r} in {out}"
-            raise InputError(thing, found=repr(made_by.get(name)), expected=f"{value!r}, as in the benchmark")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lib.stages.edit",
@@ -242,6 +176,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", default=32, **whole, help="default: 32")
     parser.add_argument("--merge", action="store_true", help="only check that nothing is missing and write results.csv")
     parser.add_argument("--score", action="store_true", help="score the results, after editing or by itself")
+    spaces = ("strict", "pie_official", "both")
+    parser.add_argument("--namespace", choices=spaces, default="both", help="of the scores (default: both)")
+    for judge, what in JUDGES.items():
+        default = f"default: the world's own, or the published one elsewhere; {NONE} leaves it out"
+        parser.add_argument(f"--{judge}", default=DEFAULT, metavar="NAME", help=f"judge of {what} ({default})")
+    sets = ("clip", "inception")
+    parser.add_argument("--sets", choices=sets, help="scores of the whole set too (FID, KID), by features of this")
     parser.add_argument("--retry", action="store_true", help="forget the failures, so that they are tried again")
     return parser
 

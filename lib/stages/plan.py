@@ -10,6 +10,7 @@ from typing import Any
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.stages.config import load_yaml
+from lib.stages.store import check_objects
 
 LONG_MINUTES = 5.0
 SHOWN = 3  # reasons printed per stage
@@ -50,7 +51,8 @@ class Step:
 def look(root: Path = ROOT) -> list[Step]:
     """Every stage that would run, in order. What is shipped and not here yet is pulled on the way.
 
-    InputError if data/ differs from data.dvc: DVC would take the change over without a word.
+    InputError if data/ differs from data.dvc: DVC would take the change over without a word. InputError too if what is
+    to be pulled lies damaged in store/: DVC would only miss it, and run the stage again.
     """
     import logging
 
@@ -159,6 +161,7 @@ def _would_run(repo: Any, graph: Any, stage: Any) -> bool:
             repo.pull(stage.addressing)
             stage.checkout()
         except CheckoutError:
+            check_objects(Path(repo.root_dir), [out.hash_info.value for out in stage.outs if out.hash_info])
             return True
         return False
     return True
@@ -167,10 +170,11 @@ def _would_run(repo: Any, graph: Any, stage: Any) -> bool:
 def _cached(repo: Any, stage: Any) -> bool:
     """Whether DVC's run cache holds the result for the dependencies as they are now."""
     from dvc.dependency.base import DependencyDoesNotExistError
+    from dvc.stage.cache import _can_hash
 
     try:
         stage.save_deps()  # in memory only
-        entry = repo.stage_cache._load(stage)
+        entry = repo.stage_cache._load(stage) if _can_hash(stage) else None  # not with `persist`, or without deps
     except (DependencyDoesNotExistError, FileNotFoundError):
         return False
     return bool(entry) and repo.stage_cache._create_stage(entry, wdir=stage.wdir).outs_cached()

@@ -66,7 +66,8 @@ def _repro(root: Path, lock: int) -> int:
         if not careful:
             break
     for notebook in sorted((root / "runs").rglob("executed.ipynb")):
-        notebook.chmod(0o444)  # DVC forgets the mode when it checks a file out
+        if notebook.stat().st_mode & 0o222:  # DVC forgets the mode when it checks a file out
+            notebook.chmod(0o444)
     _print_end(ran, root)
     return 0
 

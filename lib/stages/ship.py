@@ -1,16 +1,15 @@
 """store/, the small DVC remote that a fresh clone pulls from: pushed to, tidied and measured. Once per issue."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
-from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.stages.docs import export_docs
 from lib.stages.plan import look
+from lib.stages.store import check_objects, inside, place
 
 LIMIT_MB = 32.0
 DOCS = {"docs/edits.png": "runs/flowedit/method/figures/edits.png"}  # what README.md shows, made by the pipeline
@@ -28,7 +27,7 @@ def ship(root: Path = ROOT, limit: float = LIMIT_MB) -> int:
     outputs = _push(root)
     referenced = {name: _objects(root, name, md5) for name, md5 in outputs}
     dropped = _drop_others(root, {md5 for objects in referenced.values() for md5 in objects})
-    sizes = {name: sum(_place(root, md5).stat().st_size for md5 in objects) for name, objects in referenced.items()}
+    sizes = {name: sum(place(root, md5).stat().st_size for md5 in objects) for name, objects in referenced.items()}
     for name, size in sorted(sizes.items(), key=lambda row: -row[1]):
         print(f"{size / MB:10.3f} MB  {name}")
     total = sum(path.stat().st_size for path in _files(root))
@@ -58,22 +57,17 @@ def _push(root: Path) -> list[tuple[str, str]]:
 
 def _objects(root: Path, name: str, md5: str) -> set[str]:
     """The objects of one output: itself, and for a folder also its files. InputError if one is not in the store."""
-    there = _place(root, md5)
-    missing = InputError(
-        f"store/, for {name}", found=f"no object {md5}", expected="a complete push; is it in the cache?"
-    )
-    if not there.is_file():
-        raise missing
-    if not md5.endswith(".dir"):
-        return {md5}
-    inside: list[dict[str, Any]] = json.loads(there.read_text(encoding="utf-8"))
-    if not all(_place(root, entry["md5"]).is_file() for entry in inside):
-        raise missing
-    return {md5} | {entry["md5"] for entry in inside}
+    check_objects(root, [md5])
+    objects = inside(root, md5)
+    for one in sorted(objects):
+        if not place(root, one).is_file():
+            expected = "a complete push; is it in the cache?"
+            raise InputError(f"store/, for {name}", found=f"no object {one}", expected=expected)
+    return objects
 
 
 def _drop_others(root: Path, referenced: set[str]) -> int:
-    keep = {_place(root, md5) for md5 in referenced}
+    keep = {place(root, md5) for md5 in referenced}
     others = [path for path in _files(root) if path not in keep]
     for path in others:
         path.unlink()
@@ -85,7 +79,3 @@ def _drop_others(root: Path, referenced: set[str]) -> int:
 
 def _files(root: Path) -> Iterator[Path]:
     return (path for path in list((root / "store").rglob("*")) if path.is_file())
-
-
-def _place(root: Path, md5: str) -> Path:
-    return root / "store" / "files" / "md5" / md5[:2] / md5[2:]

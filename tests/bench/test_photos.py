@@ -6,6 +6,7 @@ from PIL import Image
 from lib.bench.photos import FOLDER, PHOTOS, photo_cases, verify
 from lib.core.errors import InputError
 from lib.core.images import load_image
+from lib.editors.lore import object_spans
 from tests.bench.layouts import picture, write_photos
 
 
@@ -25,7 +26,7 @@ def test_cases_are_what_the_table_says(folder):
     assert [case.image.shape[1] for case in cases] == [800, 800, 700]
     assert [case.edit_type for case in cases] == [1, 3, 1]
     assert cases[0].extras == {
-        "object": "race car",
+        "target_object": "race car",
         "steps": 30,
         "inject": 24,
         "renoise": 0.1,
@@ -36,7 +37,13 @@ def test_cases_are_what_the_table_says(folder):
 
 
 def test_words_that_a_method_attends_to_are_in_the_prompt():
-    assert all(photo.object in photo.target_prompt for photo in PHOTOS)
+    assert all(photo.target_object in photo.target_prompt for photo in PHOTOS)
+
+
+def test_lore_finds_its_object(folder):
+    for case in photo_cases(folder):
+        ((begin, end),) = object_spans(case)
+        assert case.target_prompt[begin:end] == case.extras["target_object"]
 
 
 def test_masks_are_white_where_the_edit_goes(folder):
@@ -79,3 +86,7 @@ def test_a_missing_file_is_named(tmp_path, name):
 
 def test_the_shipped_photograph_has_the_tables_size():
     assert load_image(FOLDER / "catdog.jpg").shape == (3, PHOTOS[2].side, PHOTOS[2].side)
+
+
+def test_the_shipped_photographs_are_whole():
+    assert verify(FOLDER) == {"photos": len(PHOTOS)}

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.bench.cases import form_batches
-from lib.bench.pie_bench import COUNTS, pie_bench_cases, unbracket, verify
+from lib.bench.pie_bench import COUNTS, pie_bench_cases, target_object, unbracket, verify
 from lib.bench.rle import decode
 from lib.core.errors import InputError
+from lib.editors.lore import object_spans
 from tests.bench.layouts import BLOCK, PIE, PIE_COUNTS, changed, write_mapping, write_pie
 
 
@@ -81,6 +82,44 @@ def test_cases_make_batches_and_are_read_anew(folder):
 )
 def test_brackets_go_and_words_stay(prompt, plain, phrase):
     assert unbracket(prompt) == (plain, phrase)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "blended", "wanted"),
+    [
+        ("a [dog] on a mat", "a [cat] on a mat", "cat dog", "dog"),
+        ("a [rusty] bicycle", "a [new] bicycle", "bicycle bicycle", "bicycle"),  # the thing, not the new word
+        ("a [Polar Bear] on ice", "a [teddy] on ice", "teddy polar bear", "polar bear"),
+        ("a [polar bear] on ice", "a [teddy bear] on ice", "teddy bear polar bear", "polar bear"),
+        ("a [dog]", "a [cat]", "cat,big dog", "dog"),  # "big dog" is not in the prompt
+        ("a [dog]", "a [cat]", "dog", "dog"),  # half of blended words says nothing
+        ("a cat [with a hat]", "a cat", "", "with a hat"),
+        ("[a] cat in [a [red] hat]", "a cat", "", "a red hat"),  # the first phrase has no new word
+        ("a [hotdog]", "a [cat]", "cat dog", "hotdog"),  # whole words
+        ("a cat", "a cat [with a hat]", "hat cat", "cat"),
+        ("a cat", "a cat [with a hat]", "", None),
+        ("a [cat", "a dog", "", None),
+        ("a [cat]", "a [cat]", "", None),
+        ("a [blue] sofa", "a [red] sofa", [["red", "blue"]], "blue"),
+        ("a [blue] sofa", "a [red] sofa", ["red", "blue"], "blue"),
+        ("a sofa with [a lamp]", "a sofa", ["red,blue", "table,lamp"], "lamp"),
+        ("a [blue] sofa", "a [red] sofa", {"red": "blue"}, "blue"),
+        ("a [blue] sofa", "a [red] sofa", [[["red", "lamp"]], 3, None], "blue"),
+        ("a [blue] sofa", "a [red] sofa", None, "blue"),
+        ("a [(blue)] sofa", "a [red] sofa", "red (", "(blue)"),
+    ],
+)
+def test_what_an_edit_is_about(target, source, blended, wanted):
+    assert target_object(target, source, blended) == ({} if wanted is None else {"target_object": wanted})
+
+
+def test_lore_finds_its_object(folder):
+    cases = list(pie_bench_cases(folder))
+    assert [case.extras.get("target_object", "-") for case in cases] == ["blue", "fox", "-", "-"]
+    for case in cases[:2]:
+        ((begin, end),) = object_spans(case)
+        assert case.target_prompt[begin:end] == case.extras["target_object"]
+    assert object_spans(cases[2])  # the words that the source prompt lacks
 
 
 def test_the_official_counts():

@@ -37,6 +37,7 @@ def test_cases_are_what_the_rows_say(folder):
     assert first.extras["edit_action"] == {"blue": {"position": 1, "edit_type": 6, "action": "red"}}  # Python's quotes
     assert first.extras["aspect_mapping"] == {"sofa": ["blue"]}  # JSON's
     assert first.extras["blended_words"] == ["red,blue"]
+    assert (first.extras["target_object"], "target_object" in second.extras) == ("blue", False)
     assert (second.extras["local_phrase"], second.extras["edit_action"], second.extras["blended_words"]) == (None,) * 3
 
 

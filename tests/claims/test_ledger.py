@@ -1,12 +1,19 @@
 """claims.yaml: complete, valid, and refused in one line where it is not."""
 
 import re
+import shlex
 from copy import deepcopy
 
 import pytest
 
+from lib.bench.registry import benchmark_named
 from lib.claims.ledger import load_claims, parse_claims
 from lib.core.errors import InputError
+from lib.core.paths import ROOT
+from lib.editors.registry import editor_named, settings_of
+from lib.metrics.perceptual import feature_distance, lpips
+from lib.metrics.tables import TABLE, score_batch
+from lib.stages import edit
 
 CLAIM = {
     "id": "lore-4-rf-solver",
@@ -40,13 +47,58 @@ def test_every_claim_of_the_briefs_is_there():
     assert numbers == {"syncsde": set(range(1, 10)), "flowedit": set(range(10, 18)), "lore": set(range(1, 16))}
 
 
-def test_claims_that_need_weights_say_how_they_are_tested():
+def test_claims_that_need_weights_say_how_they_are_tested_or_what_is_missing():
     claims = load_claims()
     weighty = [claim for claim in claims if claim.needs_weights]
     assert {claim.id for claim in weighty} >= {"syncsde-7", "flowedit-10-clip", "lore-6", "lore-7"}
-    ways = ("python -m lib.stages.notebook ", "python -m lib.stages.edit ")
+    ways = ("python -m lib.stages.notebook ", "python -m lib.stages.edit ", "no command: ")
     assert all(claim.command.startswith(ways) for claim in weighty)
+    assert all("missing: " in claim.command for claim in weighty if not claim.command.startswith(ways[2]))
     assert all(claim.command is None for claim in claims if not claim.needs_weights)
+
+
+def test_their_commands_are_commands():
+    """Each part that is one is read as the program reads it, and names an editor, settings and a benchmark it knows."""
+    commands = {
+        part.strip()
+        for claim in load_claims()
+        if claim.needs_weights
+        for part in claim.command.split(";")
+        if part.strip().startswith("python ")
+    }
+    assert len(commands) > 5
+    for command in commands:
+        python, _, module, *words = shlex.split(command)
+        assert (python, module) == ("python", "lib.stages.edit")
+        given = edit._parser().parse_args(words)
+        settings_of(editor_named(given.editor), edit.read_settings(given.settings))
+        assert benchmark_named(given.benchmark).needs_folder and given.folder
+        assert given.out.startswith("runs/edits/")
+
+
+def test_what_missing_parts_name_is_there():
+    text = " ".join(claim.command for claim in load_claims() if claim.needs_weights)
+    for function in (score_batch, lpips, feature_distance):
+        assert f"{function.__module__}.{function.__name__}" in text
+    for name in re.findall(r"(?:strict|pie_official)/\w+", text):
+        assert name in TABLE
+    for path in re.findall(r"bench/\w+\.py", text):
+        assert (ROOT / path).is_file()
+
+
+def test_a_changed_test_says_so_in_statement_and_note():
+    remarked = {claim.id for claim in load_claims() if "(Test changed after the first run.)" in claim.statement}
+    noted = {claim.id for claim in load_claims() if "Changed: " in claim.note}
+    assert remarked == noted
+    assert {"syncsde-5", "flowedit-17", "syncsde-9-exponent", "lore-12"} <= noted
+
+
+def test_no_claim_compares_a_spread_with_nothing():
+    """ODE inversion draws no noise: its spread over seeds is 0, and no spread can be lower."""
+    for claim in load_claims():
+        if claim.test.metric == "seed_std":
+            assert "ode-inversion" not in claim.test.arms
+            assert claim.test.margin is not None
 
 
 def test_settings_in_the_names_of_arms_are_a_trends_levels():

@@ -1,5 +1,6 @@
 """Sharded editing: the same bytes however it is dealt out or interrupted; nothing is lost without being listed."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -153,9 +154,57 @@ def test_a_run_that_was_killed_while_it_wrote_goes_on(tmp_path, whole, write, ag
     assert exit_code(work) == -signal.SIGKILL
     assert run_watched(tmp_path) == BATCHES[again:]
     merge(tmp_path)
-    found = files(tmp_path)
-    assert {name: found[name] for name in whole} == whole
-    assert {name.split(".")[1] for name in found.keys() - whole.keys()} <= {"run", "plan"}  # begun, never renamed
+    assert files(tmp_path) == whole  # with nothing beside it that was begun and never renamed
+
+
+def test_what_a_killed_process_had_begun_to_write_is_swept_away_and_nothing_else(tmp_path, whole):
+    cases = [replace(case, id=f".{case.id}") for case in some_cases(2)]
+    edit(tmp_path, cases)
+    merge(tmp_path)
+    clean = files(tmp_path)
+    assert "images/.case-000.png" in clean
+    for name in (".run.json.1", ".plan.json.1", ".results.csv.1", "images/.a.png.1", "manifest/.000000.json.1"):
+        (tmp_path / name).touch()
+    merge(tmp_path)
+    assert files(tmp_path) == clean
+
+
+def test_a_half_that_another_process_swept_away_is_written_again(tmp_path, whole, monkeypatch):
+    real, swept = os.replace, set()
+
+    def sweeping(half, path):
+        if path not in swept:
+            swept.add(path)
+            os.unlink(half)
+        real(half, path)
+
+    monkeypatch.setattr(os, "replace", sweeping)
+    edit(tmp_path)
+    merge(tmp_path)
+    assert files(tmp_path) == whole
+    assert len(swept) == len(whole)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_can_no_longer_be_written_to_is_named_and_keeps_what_is_finished(
+    tmp_path, whole, monkeypatch, code
+):
+    real, done = os.replace, []
+
+    def failing(*paths):
+        done.append(paths)
+        if len(done) > 7:  # in the second batch
+            raise OSError(code, os.strerror(code))
+        real(*paths)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(InputError, match=rf"case-004\.png: found {os.strerror(code)}; expected a place to write to"):
+        edit(tmp_path)
+    monkeypatch.undo()
+    assert [name for name in files(tmp_path) if ".png." in name or ".json." in name] == []
+    assert run_watched(tmp_path) == BATCHES[1:]
+    merge(tmp_path)
+    assert files(tmp_path) == whole
 
 
 class Broken(Sequence):

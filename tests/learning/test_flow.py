@@ -125,6 +125,19 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def adamw_alone():
+    """Muon has tests of its own; its bfloat16 products are slow on many CPUs."""
+
+    def adamw(modules, *, muon_lr: float, adamw_lr: float) -> list[torch.optim.Optimizer]:
+        weights = [weight for module in modules.values() for weight in module.parameters()]
+        return [torch.optim.AdamW(weights, lr=adamw_lr)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "muon_and_adamw", adamw)
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_vae, tmp_path_factory):
     """(student, teacher) of an undisturbed training."""

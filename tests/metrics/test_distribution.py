@@ -1,11 +1,13 @@
-"""FID in closed form, KID against its double sum."""
+"""FID in closed form, KID against its double sum, the Inception Score of posteriors that are known; their table."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
 
 from lib.core.errors import InputError
-from lib.metrics.distribution import fid, kid
+from lib.metrics.distribution import SETS, fid, inception_score, kid, score_sets
 
 
 def gaussian(mean, variance):
@@ -103,3 +105,77 @@ def test_wrong_features_are_refused():
     for wrong in ({"subsets": 0, "subset_size": 5}, {"subset_size": 1}):
         with pytest.raises(InputError, match="KID"):
             kid(a, a, **wrong)
+
+
+def one_hot(classes, each, sharp=1000.0):
+    """Logits of `each` rounds through the classes, as good as certain."""
+    return sharp * np.eye(classes)[np.tile(np.arange(classes), each)]
+
+
+@pytest.mark.parametrize("classes", [2, 7, 10])
+@pytest.mark.parametrize("sharp", [60.0, 1000.0])
+def test_balanced_certain_posteriors_score_the_number_of_classes(classes, sharp):
+    logits = one_hot(classes, 6, sharp)
+    in_order = inception_score(logits, splits=6, seed=None)
+    assert in_order == pytest.approx((classes, 0), abs=1e-6)
+    assert inception_score(logits, splits=1) == pytest.approx((classes, 0), abs=1e-6)
+    assert inception_score(torch.from_numpy(logits), splits=6, seed=None) == in_order
+
+
+def test_what_says_nothing_scores_one():
+    assert inception_score(np.zeros((20, 5))) == pytest.approx((1, 0), abs=1e-12)
+    assert inception_score(np.tile([0.0, 3.0, 1.0], (20, 1))) == pytest.approx((1, 0), abs=1e-12)  # all the same
+    assert inception_score(one_hot(4, 12)[::4]) == pytest.approx((1, 0), abs=1e-6)  # one class, others of weight 0
+
+
+def test_the_inception_score_is_the_exponent_of_the_mean_divergence():
+    logits = 2 * samples(24, width=6)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+    def score(p):
+        return math.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean())
+
+    halves = [score(p[:12]), score(p[12:])]
+    assert inception_score(logits, splits=2, seed=None) == pytest.approx((np.mean(halves), np.std(halves)), rel=1e-9)
+    assert inception_score(logits, splits=1).mean == pytest.approx(score(p), rel=1e-9)
+    assert inception_score(logits + 50, splits=1).mean == pytest.approx(score(p), rel=1e-9)
+    assert inception_score(logits, seed=1) == inception_score(logits, seed=1) != inception_score(logits, seed=2)
+
+
+def test_wrong_logits_and_splits_are_refused():
+    with pytest.raises(InputError, match="Inception Score: found 10 splits of 9 images; expected 1 image in each"):
+        inception_score(samples(9))
+    with pytest.raises(InputError, match="found 0 splits"):
+        inception_score(samples(9), splits=0)
+    for wrong in (samples(9)[0], samples(9)[:, :1], np.full((12, 3), np.inf)):
+        with pytest.raises(InputError, match="logits"):
+            inception_score(wrong)
+
+
+def test_every_score_of_a_set_says_how_it_is_to_be_read():
+    assert list(SETS) == ["set/fid", "set/kid", "set/inception_score"]
+    for name, row in SETS.items():
+        assert row.name == name
+        assert row.range[0] < row.range[1] and row.direction in ("higher", "lower") and row.missing
+        assert {*row.needs} <= {"features", "reference", "logits"}
+    assert SETS["set/inception_score"].direction == "higher"
+
+
+def test_rows_of_a_set():
+    a, b, logits = (torch.from_numpy(samples(30, shift=shift, seed=seed)) for seed, shift in ((0, 0), (1, 0.5), (2, 0)))
+    rows = score_sets(features=a, reference=b, logits=logits, arm="x", extractor="net")
+    assert [row["metric"] for row in rows] == list(SETS)
+    assert {(row["arm"], row["extractor"], row["n"]) for row in rows} == {("x", "net", 30)}
+    value = {row["metric"]: row["value"] for row in rows}
+    assert value["set/fid"] == fid(a, b)
+    assert value["set/kid"] == kid(a, b, subset_size=30).mean
+    assert value["set/inception_score"] == inception_score(logits).mean
+    for row in rows:
+        low, high = SETS[row["metric"]].range
+        assert low <= row["value"] <= high
+    assert [row["metric"] for row in score_sets(features=a, reference=b, arm="x", extractor="net")] == list(SETS)[:2]
+    assert score_sets(features=a, arm="x", extractor="net") == []
+    lone = score_sets(features=a[:1], reference=b, logits=logits[:1], arm="x", extractor="net")
+    assert len(lone) == 3 and all(math.isnan(row["value"]) for row in lone)
+    few = score_sets(features=a[:4], reference=b, logits=logits[:4], arm="x", extractor="net")
+    assert all(math.isfinite(row["value"]) for row in few)

@@ -6,13 +6,22 @@ import zlib
 import pytest
 import torch
 from torch import nn
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, ViTConfig, ViTModel
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 
 from lib.core.errors import InputError
 from lib.core.images import to_uint8
 from lib.metrics import extractors
 from lib.metrics.clip import clip_t
-from lib.metrics.extractors import HubKeys, LPIPSNet, dino_keys, hub_clip, inception_features, open_clip_encoder
+from lib.metrics.extractors import (
+    HubKeys,
+    Inception,
+    LPIPSNet,
+    dino_keys,
+    hub_clip,
+    hub_vit,
+    inception_features,
+    open_clip_encoder,
+)
 from tests.tiny import CLIP_TOKENS, clip_tokenizer
 
 WIDTH = 12
@@ -161,6 +170,39 @@ def test_hub_keys_are_the_last_block_s_key_slice(vit_folder):
         HubKeys("conv", nn.Conv2d(3, 3, 1))
 
 
+@pytest.mark.parametrize("kind", ["vit", "dinov2"])
+def test_hub_vit_is_the_class_token_of_squashed_images(kind, vit_folder, tmp_path):
+    if kind == "vit":
+        folder, model = vit_folder, ViTModel.from_pretrained(vit_folder, add_pooling_layer=False, layer_norm_eps=1e-6)
+        options = {"interpolate_pos_encoding": True}
+    else:
+        size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 16}
+        folder, model = tmp_path, seeded(Dinov2Model(Dinov2Config(**size, image_size=32)))
+        model.save_pretrained(folder)
+        options = {}
+    encoder, image = hub_vit(folder), pictures(n=2, height=224, width=224)[0]
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    pixels = (to_uint8(image).float() / 255 - mean) / std  # 224 pixels already: nothing to resize
+    with torch.no_grad():
+        wanted = model.eval()(pixels, **options).last_hidden_state[:, 0]
+    assert torch.allclose(encoder.embed_images(image), wanted, atol=1e-5)
+    assert encoder.embed_images(torch.rand(1, 3, 50, 41)).shape == (1, 16)
+    assert encoder.name == str(folder)
+    with pytest.raises(InputError, match="image"):
+        encoder.embed_images(image * 255)
+
+
+def test_inception_gives_features_and_logits():
+    class Both(nn.Module):
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            return x.float().mean(dim=(2, 3)), x.flatten(1).float()
+
+    network, image = Inception(Both(), "cpu"), pictures()[0]
+    assert network.embed_images(image).shape == (3, 3)
+    assert network.class_logits(image).shape == (3, 3 * 40 * 48)
+
+
 def test_open_clip_opens_a_folder_of_its_layout(tmp_path):
     open_clip = pytest.importorskip("open_clip")
     from safetensors.torch import save_file
@@ -208,6 +250,7 @@ def test_weights_that_cannot_be_had_are_one_clear_error(tmp_path, monkeypatch):
         (inception_features, "Inception of 2015"),
         (lambda: hub_clip("nobody/nothing"), "model nobody/nothing"),
         (lambda: dino_keys("nobody/nothing"), "model nobody/nothing"),
+        (lambda: hub_vit("nobody/nothing"), "model nobody/nothing"),
     ):
         with pytest.raises(InputError, match=f"^{thing}: found .*no route"):
             build()

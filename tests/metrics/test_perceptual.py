@@ -6,8 +6,8 @@ import torch
 from lib.core.errors import InputError
 from lib.core.images import quantise
 from lib.metrics.extractors import LPIPSNet
-from lib.metrics.perceptual import lpips, lpips_map, self_similarity, structure_distance
-from tests.metrics.test_extractors import BAD_IMAGES, TwoConvs, TwoLayerKeys, pictures, seeded
+from lib.metrics.perceptual import feature_distance, lpips, lpips_map, self_similarity, structure_distance
+from tests.metrics.test_extractors import BAD_IMAGES, Pooled, TwoConvs, TwoLayerKeys, pictures, seeded
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,22 @@ def test_nets_that_answer_in_another_shape_are_refused():
     net.heads = net.heads[:1]
     with pytest.raises(InputError, match="features of two-convs"):
         lpips(image, source, net)
+
+
+def test_feature_distance_is_one_minus_the_cosine():
+    image, source, _ = pictures()
+    encoder = Pooled()
+    wanted = 1 - torch.cosine_similarity(encoder.embed_images(image), encoder.embed_images(source))
+    found = feature_distance(image, source, encoder)
+    assert found.tolist() == pytest.approx(wanted.tolist(), abs=1e-6)
+    assert torch.equal(found, feature_distance(source, image, encoder))
+    assert (found > 0).all()
+    assert feature_distance(source, source, encoder).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_IMAGES if name != "another size"])
+def test_feature_distance_refuses_wrong_images(name):
+    image, source, _ = pictures()
+    for pair in ((BAD_IMAGES[name](image), source), (image, BAD_IMAGES[name](source))):
+        with pytest.raises(InputError, match="images"):
+            feature_distance(*pair, Pooled())

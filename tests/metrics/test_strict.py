@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib.bench.cases import EditCase, collate
+from lib.bench.pie_bench import pie_bench_cases
 from lib.core.errors import InputError
 from lib.core.images import quantise
 from lib.metrics import strict
@@ -13,6 +14,7 @@ from lib.metrics.perceptual import lpips, lpips_map, structure_distance
 from lib.metrics.pixels import background_psnr, target_psnr
 from lib.metrics.strict import bounding_box, over_edit_share, seam_score
 from lib.metrics.tables import TABLE, Extractors, score_batch
+from tests.bench.layouts import PIE, write_pie
 from tests.metrics.test_extractors import BAD_IMAGES, Pooled, TwoConvs, TwoLayerKeys, pictures
 
 
@@ -206,7 +208,7 @@ def test_rows_of_the_table():
             source_prompt=f"a cat {i}",
             mask=mask[i],
             target_image=target[i] if i else None,
-            extras={"phrase": "a dog"} if i == 1 else {},
+            extras=[{}, {"local_phrase": "a [small] dog"}, {"local_phrase": None}][i],
         )
         for i in range(3)
     ]
@@ -219,7 +221,7 @@ def test_rows_of_the_table():
     assert lacking == {"strict/target_psnr", "strict/clip_i", "strict/identity_target"}
     assert value["c", "target_psnr"] == pytest.approx(target_psnr(image[2:], target[2:]).item())
     assert [value[i, "background_psnr"] for i in ids] == pytest.approx(background_psnr(image, source, mask).tolist())
-    assert extractors.clip.told[0:3] == [["a dog 0"], ["a dog"], ["a dog 2"]]  # its phrase where a case has one
+    assert extractors.clip.told[0:3] == [["a dog 0"], ["a small dog"], ["a dog 2"]]  # its phrase where a case has one
     assert value["a", "identity_source"] == pytest.approx(value_of_identity(image[:1], source[:1]), abs=1e-6)
     for row in rows:
         low, high = TABLE[row["metric"]].range
@@ -227,6 +229,15 @@ def test_rows_of_the_table():
     copied = score_batch(collate(made), source, "strict", extractors, arm="copy")
     unmoved = [row["value"] for row in copied if row["metric"] == "strict/clip_directional"]
     assert all(math.isnan(number) for number in unmoved)
+    assert [row["value"] for row in copied if row["metric"] == "strict/feature_distance"] == pytest.approx([0] * 3)
+
+
+def test_a_phrase_that_a_benchmark_reads_is_what_the_crop_is_compared_with(tmp_path):
+    samples = {key: PIE[key] for key in ("000000000000", "111000000000")}
+    batch = collate(list(pie_bench_cases(write_pie(tmp_path, samples))))
+    encoder = Pooled()
+    score_batch(batch, batch.image, "strict", Extractors(clip=encoder), arm="copy")
+    assert encoder.told[:2] == [["blue velvet, a lamp"], ["fox"]]
 
 
 def value_of_identity(image, source):

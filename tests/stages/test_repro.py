@@ -1,5 +1,7 @@
 """The whole way with DVC: plan, repro, JupyterLab's saves, a fresh clone, kills, the store, the pages."""
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -12,8 +14,11 @@ import psutil
 import pytest
 
 from lib.core.errors import InputError
+from lib.stages.config import load_yaml
 from lib.stages.plan import look
+from lib.stages.repro import repro
 from lib.stages.ship import ship
+from lib.stages.store import check_objects
 
 from .conftest import WORK, Project
 
@@ -152,6 +157,75 @@ def test_locks_of_processes_that_are_gone_do_not_block(done: Project) -> None:
     (done.root / "product.txt").unlink()
     assert states(done) == []
     assert (done.root / "product.txt").exists()
+
+
+def flip(file: Path) -> None:
+    """Another bit in one byte of a file."""
+    content = bytearray(file.read_bytes())
+    content[10] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+
+
+def in_store(project: Project, product: str) -> Path:
+    digest = hashlib.md5((project.root / product).read_bytes()).hexdigest()
+    return project.root / "store" / "files" / "md5" / digest[:2] / digest[2:]
+
+
+def test_a_damaged_object_in_the_store_is_named_and_never_used(done: Project) -> None:
+    root = done.root.with_name("clone")
+    done.git("clone", "--quiet", str(done.root), str(root))
+    clone, damaged = Project(root), in_store(done, "product.txt").relative_to(done.root)
+    flip(root / damaged)
+    stopped = clone.run("lib.stages", "repro", LONG="1")
+    assert stopped.returncode == 2
+    assert stopped.stderr.splitlines()[-1].startswith(f"error: file {damaged}: found other bytes; expected bytes of ")
+    assert not (root / "product.txt").exists()
+    clone.git("restore", "store")
+    clone.must("lib.stages", "repro")
+    assert (root / "product.txt").read_bytes() == (done.root / "product.txt").read_bytes()
+
+
+def test_shipping_makes_a_damaged_object_whole(done: Project) -> None:
+    """DVC does it, told to verify; what it leaves is looked at."""
+    damaged = in_store(done, "runs/two/table.csv")
+    flip(damaged)
+    with pytest.raises(InputError, match=rf"file {damaged.relative_to(done.root)}: found other bytes"):
+        check_objects(done.root, [damaged.parent.name + damaged.name])
+    ship(done.root)
+    assert damaged.read_bytes() == (done.root / "runs" / "two" / "table.csv").read_bytes()
+
+
+def test_a_damaged_file_of_a_shipped_folder_is_found(done: Project) -> None:
+    lock = load_yaml(done.root / "dvc.lock")
+    (folder,) = [out["md5"] for out in lock["stages"]["sources"]["outs"]]
+    check_objects(done.root, [folder])
+    damaged = in_store(done, "runs/sources/two.ipynb")
+    flip(damaged)
+    with pytest.raises(InputError, match=rf"file {damaged.relative_to(done.root)}: found other bytes"):
+        check_objects(done.root, [folder])
+    flip(in_store(done, "runs/two/table.csv").parents[1] / folder[:2] / folder[2:])
+    with pytest.raises(InputError, match=rf"{folder[2:]}: found other bytes"):
+        check_objects(done.root, [folder])
+
+
+def test_a_stage_whose_output_persists_can_be_planned(pipeline: Project) -> None:
+    """DVC's run cache knows no such stage, nor one without dependencies."""
+    text = (
+        (pipeline.root / "dvc.yaml").read_text().replace("outs: [product.txt]", "outs: [product.txt: {persist: true}]")
+    )
+    (pipeline.root / "dvc.yaml").write_text(text + "  alone: {cmd: touch alone.txt, outs: [alone.txt]}\n")
+    assert states(pipeline) == [("alone", True), ("sources", True), ("long", True), ("two", True)]
+
+
+def test_a_run_with_nothing_to_do_writes_nothing_into_runs(done: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, mode: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    done.must("lib.stages", "repro")
+    monkeypatch.setattr("lib.stages.repro.die_with_parent", lambda: None)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    assert repro(done.root) == 0
 
 
 def test_shipping_keeps_what_is_referred_to_and_drops_the_rest(done: Project) -> None:

@@ -1,13 +1,18 @@
 """Trainings as stages: settings, fingerprints, and a kill in between."""
 
+import errno
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from lib.core.errors import InputError
 from lib.learning.flow import FlowTraining
+from lib.learning.training import Run
 from lib.stages import train as stage
 from lib.stages.config import load_section
 from lib.stages.publish import stage_scratch
@@ -44,12 +49,12 @@ class Settings:
 
 
 def test_a_failed_training_publishes_nothing_and_keeps_its_scratch(tmp_path, monkeypatch):
-    seen, section = [], {"steps": 2}
+    seen, section, code = [], {"steps": 2}, []
 
     def run(scratch, settings):
         seen.append((scratch / "half").exists())
         (scratch / "half").write_text("work")
-        if len(seen) == 1:
+        if len(seen) != 2:
             raise KeyboardInterrupt
         (scratch / "model").mkdir()
         (scratch / "model" / "weights").write_text("done")
@@ -60,6 +65,7 @@ def test_a_failed_training_publishes_nothing_and_keeps_its_scratch(tmp_path, mon
     monkeypatch.setattr(stage, "stage_scratch", partial(stage_scratch, root=tmp_path))
     monkeypatch.setattr(stage, "import_module", lambda name: toy)
     monkeypatch.setattr(stage, "load_section", lambda name: dict(section))
+    monkeypatch.setattr(stage, "training_code", lambda name: code)
     with pytest.raises(KeyboardInterrupt):
         stage.train("toy")
     assert not (tmp_path / "models").exists()
@@ -67,3 +73,72 @@ def test_a_failed_training_publishes_nothing_and_keeps_its_scratch(tmp_path, mon
     stage.train("toy")
     assert seen == [False, True]
     assert (tmp_path / "models" / "toy" / "weights").read_text() == "done"
+    for _ in range(2):  # the second time with other code, which begins anew
+        with pytest.raises(KeyboardInterrupt):
+            stage.train("toy")
+        code.append("lib/core/noise.py")
+    assert seen[2:] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.png"), "file x.png: found No space left on device; expec"),
+        (OSError(errno.EROFS, "Read-only file system"), "training toy, whose unfinished work is .scratch/toy "),
+        (OSError(errno.EACCES, "Permission denied", "runs"), "file runs: found Permission denied; expected a disk"),
+        (shutil.Error([("a/w", "models/w", "[Errno 28] No space left on device: 'a/w' -> 'models/w'")]),
+         "error: file models/w: found No space left on device; expected a disk with room"),
+        (SafetensorError("Error while deserializing header: invalid UTF-8"), "found damaged weights (Error while"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "found No space left on device; exp"),
+        (InputError("a", found="b", expected="c"), "error: a: found b; expected c"),
+    ],
+)  # fmt: skip
+def test_what_the_disk_did_is_said_in_one_line(monkeypatch, capsys, error, said):
+    def train(name):
+        raise error
+
+    monkeypatch.setattr(stage, "train", train)
+    assert stage.main(["toy"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOENT, "No such file"), RuntimeError("a fault of ours"), shutil.Error([("a", "b", "c")])]
+)
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, error):
+    def train(name):
+        raise error
+
+    monkeypatch.setattr(stage, "train", train)
+    with pytest.raises(type(error)):
+        stage.main(["toy"])
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, capsys):
+    def run(scratch, settings):
+        model = torch.nn.Linear(2, 2)
+        Run(scratch, model, []).save()
+        checkpoint = scratch / "checkpoint.safetensors"
+        content = bytearray(checkpoint.read_bytes())
+        content[9] ^= 0xFF
+        checkpoint.write_bytes(content)
+        return Run(scratch, model, [])
+
+    toy = SimpleNamespace(SETTINGS=Settings, CONTINUABLE=("steps",), inputs=dict, stage=run)
+    monkeypatch.setattr(stage, "TRAININGS", ("toy",))
+    monkeypatch.setattr(stage, "stage_scratch", partial(stage_scratch, root=tmp_path))
+    monkeypatch.setattr(stage, "import_module", lambda name: toy)
+    monkeypatch.setattr(stage, "load_section", lambda name: {})
+    monkeypatch.setattr(stage, "training_code", lambda name: [])
+    assert stage.main(["toy"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: training toy, whose unfinished work is .scratch/toy (removing that begins anew): ")
+    assert "found damaged weights" in said
+
+
+def test_the_code_of_a_training_is_what_it_runs_through():
+    code = stage.training_code("flow")
+    assert {"lib/learning/flow.py", "lib/learning/flow_corpus.py", "lib/learning/training.py"} <= set(code)
+    assert not [file for file in code if "gates" in file or not file.startswith("lib/learning/")]

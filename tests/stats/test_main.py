@@ -8,6 +8,8 @@ from lib.core.errors import InputError
 from lib.stats.__main__ import difference_table, main, read_scores
 from lib.stats.multiple import holm
 from lib.stats.paired import compare
+from lib.stats.pareto import membership
+from lib.stats.ranks import rank
 
 QUICK = ["--resamples", "200"]
 
@@ -54,9 +56,84 @@ def test_equal_differences_are_pointed_out(tmp_path, capsys):
     assert "all differences are equal" in capsys.readouterr().out
 
 
+def test_ranks_are_printed(scores, capsys):
+    assert main([str(scores), "--rank", "clip", "--lower", "clip", "--stratum", "type", *QUICK]) == 0
+    header, *rows, _, said = capsys.readouterr().out.splitlines()
+    assert header.split() == ["arm", "rank", "low", "high", "n"]
+    arms = ["lore", "rf-solver", "fireflow"]
+    wanted = rank(read_scores(scores), arms, "clip", better="lower", stratum="type", resamples=200)
+    assert [row.split()[0] for row in rows] == wanted.means["arm"].tolist()
+    assert [row.split()[1] for row in rows] == [f"{value:.4g}" for value in wanted.means["rank"]]
+    assert rows[0].startswith("rf-solver")  # the lowest
+    assert said.startswith("Mean rank in clip (lower is better) over each case, 1 is best, ties averaged; 95% BCa")
+    assert said.endswith(f"Friedman's p of equal ranks: {wanted.p:.3g}.")
+
+
+def test_ties_share_a_rank_and_images_are_units(tmp_path, capsys):
+    values = {"a": [3, 3, 1, 1], "b": [3, 3, 0, 0], "c": [1, 1, 4, 4]}  # two cases of each of two images
+    rows = [
+        {"case": i, "arm": arm, "metric": "m", "value": value, "image": f"i{i // 2}"}
+        for arm, own in values.items()
+        for i, value in enumerate(own)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "ties.csv", index=False)
+    assert main([str(tmp_path / "ties.csv"), "--rank", "m", "--image", "image", *QUICK]) == 0
+    out = capsys.readouterr().out
+    printed = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:4]}
+    assert {arm: (own[0], own[-1]) for arm, own in printed.items()} == {
+        "a": ("1.75", "2"),
+        "b": ("2.25", "2"),
+        "c": ("2", "2"),
+    }
+    assert "over each image (image)" in out
+
+
+def test_the_front_is_printed_with_its_probability(scores, capsys):
+    assert main([str(scores), "--pareto", "clip", "psnr", "--lower", "psnr", *QUICK]) == 0
+    out = capsys.readouterr().out
+    header, *rows = out.split("\n\n")[0].splitlines()
+    assert header.split() == ["arm", "on_front", "probability", "n", "clip", "psnr"]
+    ways = {"clip": "higher", "psnr": "lower"}
+    wanted = membership(read_scores(scores), ["lore", "rf-solver", "fireflow"], ways, resamples=200)
+    assert [row.split()[2] for row in rows] == [f"{value:.4g}" for value in wanted["probability"]]
+    assert [row.split()[1] for row in rows] == ["yes" if on else "no" for on in wanted["on_front"]]
+    assert "On the front of clip (higher), psnr (lower)" in out
+    assert "share of 200 bootstrap samples of cases" in out
+
+
+def test_parts_follow_each_other_and_arms_can_be_chosen(scores, capsys):
+    chosen = ["--arms", "lore", "fireflow"]
+    several = ["--compare", "lore", "rf-solver", "--rank", "clip", "--pareto", "clip", "psnr", *chosen, *QUICK]
+    assert main([str(scores), *several]) == 0
+    out = capsys.readouterr().out
+    assert out.index("a − b over") < out.index("Mean rank") < out.index("On the front")
+    assert "rf-solver" not in out[out.index("Holm") :]
+
+
+def test_an_arm_without_the_metric_is_not_ranked(scores, capsys, tmp_path):
+    table = read_scores(scores)
+    table[~((table["arm"] == "fireflow") & (table["metric"] == "psnr"))].to_csv(tmp_path / "gap.csv", index=False)
+    assert main([str(tmp_path / "gap.csv"), "--rank", "psnr", *QUICK]) == 0
+    assert "fireflow" not in capsys.readouterr().out
+
+
+def test_something_must_be_asked_for(scores, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(scores)])
+    assert stopped.value.code == 2
+    assert "give --compare, --rank or --pareto" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--rank", "dino"], "arms with dino: found []"),
+        (["--rank", "clip", "--arms", "lore"], "arms: found ['lore']"),
+        (["--rank", "clip", "--arms", "lore", "kv-edit"], "arm: found 'kv-edit'"),
+        (["--rank", "clip", "--lower", "clpi"], "--lower: found ['clpi']"),
+        (["--pareto", "clip"], "--pareto: found ['clip']"),
+        (["--pareto", "clip", "clip"], "two metrics or more, each once"),
+        (["--pareto", "clip", "dino"], "arms with clip and dino: found []"),
         (["--compare", "lore", "kv-edit"], "arm: found 'kv-edit'"),
         (["--compare", "kv-edit", "lore"], "arm: found 'kv-edit'"),
         (["--compare", "lore"], "two or more"),

@@ -1,0 +1,83 @@
+"""Each claim's own rows: those of its arms, at the seeds that all of them have.
+
+The unit is the case with its seeds averaged. An arm of three seeds against an arm of one is a mean against a single
+draw: not biased, but their noise is neither equal nor paired. So each claim sees only the seeds that its arms share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from lib.claims.evidence import Evidence, MissingEvidence, Sample, sample_of
+from lib.claims.ledger import Claim, Test
+from lib.claims.verdict import Row, judge
+
+ByArm = Mapping[str, pd.DataFrame]
+
+
+def even(claims: Sequence[Claim], evidence: Evidence) -> tuple[list[Claim], Evidence]:
+    """The claims moved, each to a table of its own rows, which the new evidence has under `<notebook>: <claim's id>`.
+
+    Arms without a seed in common keep all of theirs. Claims whose notebook or arms are not there stay where they are.
+    """
+    by_arm: dict[str, ByArm] = {
+        name: dict(iter(table.groupby("arm", sort=False))) for name, table in evidence.tables.items()
+    }
+    moved, tables, real = [], dict(evidence.tables), set(evidence.real)
+    for claim in claims:
+        notebook = claim.test.notebook
+        rows = _own_rows(claim.test, by_arm.get(notebook, {}))
+        if rows is not None:
+            name = f"{notebook}: {claim.id}"
+            tables[name] = rows
+            real |= {name} if notebook in real else set()
+            claim = claim.model_copy(update={"test": claim.test.model_copy(update={"notebook": name})})
+        moved.append(claim)
+    return moved, replace(evidence, tables=tables, real=frozenset(real))
+
+
+def judge_evenly(claims: Sequence[Claim], evidence: Evidence, **options: Any) -> list[Row]:
+    """`judge`, each claim at the seeds that its arms share; rows name the notebooks as claims.yaml does."""
+    moved, there = even(claims, evidence)
+    return [
+        replace(
+            row,
+            notebook=claim.test.notebook,
+            reason=row.reason.replace(f"{claim.test.notebook}: {claim.id}", claim.test.notebook),
+        )
+        for row, claim in zip(judge(moved, there, **options), claims, strict=True)
+    ]
+
+
+def even_samples(claims: Sequence[Claim], evidence: Evidence) -> dict[str, Sample]:
+    """Claim's id -> its numbers at the seeds that its arms share, as they are judged; only of those that have any.
+
+    Identities have none: they are judged case by case.
+    """
+    samples = {}
+    moved, there = even(claims, evidence)
+    for claim, own in zip(claims, moved, strict=True):
+        if claim.kind == "identity" or (claim.needs_weights and claim.test.notebook not in evidence.real):
+            continue
+        try:
+            samples[claim.id] = replace(sample_of(own, there), claim=claim)
+        except MissingEvidence:
+            continue
+    return samples
+
+
+def _own_rows(test: Test, by_arm: ByArm) -> pd.DataFrame | None:
+    """The rows of the test's arms, of their settings too where it compares curves, at the seeds that they share."""
+    of_curves = {arm for arm in by_arm if arm.split("@")[0] in test.arms} if test.along else set()
+    own = [by_arm[arm] for arm in by_arm if arm in test.arms or arm in of_curves]
+    if not own:
+        return None
+    rows = pd.concat(own)
+    asked = rows[rows["metric"].isin([test.metric, test.at_equal, test.across])]
+    seeds = [set(seeds) for _, seeds in asked.groupby("arm")["seed"]]
+    common = set.intersection(*seeds) if seeds else set()
+    return rows[rows["seed"].isin(common)] if common else rows

@@ -1,0 +1,34 @@
+"""What goes wrong outside of this code and outside of what a user wrote, in one line: the disk and damaged weights."""
+
+import errno
+import os
+import re
+import shutil
+import sqlite3
+
+from lib.core.errors import InputError
+
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+EXPECTED = "a disk with room, and leave to write there"
+RAISED = (OSError, sqlite3.OperationalError)  # what a disk may make of any reading or writing
+
+
+def as_input_error(error: Exception, thing: str) -> InputError | None:
+    """The error in our own form, or None if it is none of these: a disk that is full, read-only or broken, a file that
+    may not be written, a file of weights that is damaged. `thing` is named if the error itself names no file.
+    """
+    if isinstance(error, shutil.Error):  # of copying a folder: a list of (from, to, reason)
+        _, place, reason = error.args[0][0]
+        code = re.match(r"\[Errno (\d+)\]", str(reason))
+        error = OSError(int(code[1]), os.strerror(int(code[1])), str(place)) if code else error
+    if isinstance(error, OSError) and error.errno in DISK:
+        return InputError(
+            f"file {error.filename}" if error.filename else thing, found=error.strerror, expected=EXPECTED
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        return InputError(f"{thing}, in DVC's records below .dvc/tmp", found=error, expected=EXPECTED)
+    if type(error).__name__ == "SafetensorError":  # by name: safetensors need not be loaded to say what it is not
+        if "No space left" in str(error):
+            return InputError(thing, found=os.strerror(errno.ENOSPC), expected=EXPECTED)
+        return InputError(thing, found=f"damaged weights ({error})", expected="whole files")
+    return None
