@@ -71,17 +71,23 @@ class Lab:
         return copy(self.done, self.home / f"w{self.count}", part)
 
     def see(
-        self, fault: str, command: str, project: Project, part: str | None, repair: Nothing = lambda: None, **more: str
+        self,
+        fault: str,
+        command: str,
+        project: Project,
+        part: str | None,
+        repair: Nothing = lambda: None,
+        shown: str = "",
     ) -> Seen:
         """Run `command`, look at what it left, repair, run `make repro` and compare."""
-        wanted, before = self.wanted[part] if part else products(self.done.root), products(project.root)
+        before = products(self.done.root)
+        wanted = self.wanted[part] if part else before
         done = shell(project, command)
         after = products(project.root)
         half = [
             name for name in after if name != "dvc.lock" and after[name] not in (before.get(name), wanted.get(name))
         ]
-        lines = [line for line in re.split(r"[\r\n]+", done.stdout) if line.strip() and not line.startswith("make:")]
-        last = (lines[-1] if lines else "").strip().replace(f"{project.root}/", "")
+        lines = [line.strip() for line in re.split(r"[\r\n]+", done.stdout) if line.strip()]
         repair()
         again = shell(project, REPRO)
         now = products(project.root)
@@ -90,9 +96,20 @@ class Lab:
         if repaired != "equal":
             print(again.stdout[-1500:])
         traceback = any(line.startswith("Traceback") for line in lines)
-        seen = Seen(fault, command, done.returncode, more.get("last", last), traceback, half, repaired)
+        last = telling(lines).replace(f"{project.root}/", "")
+        seen = Seen(fault, shown or command, done.returncode, last, traceback, half, repaired)
         print(seen, flush=True)
         return seen
+
+
+def telling(lines: Sequence[str]) -> str:
+    """The last line that says what happened: a stage's own error, not DVC's about it; what ran, not where to read."""
+    errors = [line for line in lines if line.startswith("error: ")]
+    if errors:
+        return errors[-1]
+    ours = [line for line in lines if not line.startswith("make:")]
+    ours = ours[: ours.index("Read:")] if "Read:" in ours else ours
+    return ours[-1] if ours else ""
 
 
 def shell(project: Project, command: str) -> subprocess.CompletedProcess[str]:
@@ -174,8 +191,7 @@ def flipped_bytes(lab: Lab) -> Iterator[Seen]:
     for keep_time, fault in ((False, ""), (True, ", its time of change as before")):
         project = lab.copy(None)
         flip(project.root / weights, 5000, keep_time=keep_time)
-        remove = (project.root / weights).unlink if keep_time else lambda: None
-        yield lab.see(f"flipped byte in `{weights}`{fault}", REPRO, project, None, remove)
+        yield lab.see(f"flipped byte in `{weights}`{fault}", REPRO, project, None)
     for half, fault in ((0, "in the head of the"), (1, "in the")):
         project = lab.copy("training")
         environment = project.environment
@@ -208,8 +224,7 @@ def two_at_once(lab: Lab) -> Iterator[Seen]:
     for part in DUE:
         project = lab.copy(part)
         both = f"{REPRO} >one.txt 2>&1 & {REPRO}; code=$?; wait $! || code=1; tail -n 3 one.txt; rm one.txt; exit $code"
-        seen = lab.see("two `make repro` at once", both, project, part)
-        yield Seen(seen.fault, REPRO, seen.status, seen.last, seen.traceback, seen.half, seen.repaired)
+        yield lab.see(f"two at once, {part} due", both, project, part, shown=REPRO)
 
 
 def clocks(lab: Lab) -> Iterator[Seen]:
@@ -246,9 +261,9 @@ def report(rows: Sequence[Seen], remarks: str) -> str:
         "",
         "`python -m bench.faults`: faults done to a small workspace in which a part of the pipeline is due. "
         "*Half-written*: products that are neither the old nor the new ones. *Afterwards*: products (dvc.lock among "
-        "them) after the fault is gone and `make repro` has run, against those of an undisturbed run.",
+        "them) once the fault is gone and `make repro` has run, against those of an undisturbed run.",
         "",
-        "| fault | command | exit | last line | traceback | half-written | afterwards |",
+        "| fault | command | exit | what is said last | traceback | half-written | afterwards |",
         "|---|---|---:|---|---|---|---|",
     ]
     for row in rows:

@@ -1,10 +1,10 @@
 """Overhead of each editor: the time of its loop over the time of its transformer calls alone.
 
-The loop is everything between encode and decode but the embedding of prompts. Each call that the transformer gets in it
-is replayed alone, with the same inputs and the stock attention processors; a perfect editor has an overhead of 1.
+The loop is everything between encode and decode but the embedding of prompts. Each call that the transformer gets in
+it is replayed alone, with the same inputs and the stock attention processors: a perfect editor has an overhead of 1.
 
-Other work on the machine slows loop and replay, but not equally if they lie minutes apart. So each call is replayed next
-to itself, before it and after it by turns, while the clock of the loop stands still; editors take turns as well, and
+Other work on the machine slows loop and replay, but not equally if they lie minutes apart. So each call is replayed
+next to itself, before it and after it by turns, while the clock of the loop stands still; editors take turns too, and
 every number is the median of the repeats. Beside the wall's clock stands the CPU time of this process, which does not
 run while others hold the core. `around the calls` is what the loop spends outside of the transformer; it needs no
 replay, so its noise is least.
@@ -245,9 +245,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = backbone.name if not Path(backbone.name).is_absolute() else Path(backbone.name).name
     settings = f"default settings but for {options.steps} steps" if options.steps else "default settings"
     facts = (
-        f"{device_name(backbone.device)}; `{name}` in {str(backbone.dtype).removeprefix('torch.')}, guidance "
-        f"{backbone.guidance_mode}; batch {options.batch} of {options.size} x {options.size} pixels; {settings}; medians "
-        f"of {options.repeats} interleaved repeats, in brackets their range; torch {torch.__version__}. Overhead is the "
+        f"{device_name(backbone.device)}; `{name}` in {str(backbone.dtype).removeprefix('torch.')}, "
+        f"guidance {backbone.guidance_mode}; batch {options.batch} of {options.size} x {options.size} pixels; "
+        f"{settings}; medians of {options.repeats} interleaved repeats, in brackets their range; "
+        f"torch {torch.__version__}. Overhead is the "
         "loop's time over that of its transformer calls replayed alone, next to each call. Milliseconds are the wall's."
     )
     text = report(measured, facts)

@@ -82,7 +82,7 @@ DUE = {  # part of the pipeline -> the change of params.yaml after which it must
     "training": ("lr: 1e-3", "lr: 2e-3"),
     "edits": ("steps: 8", "steps: 9"),
 }
-UNCOMPARED = "timing.json"  # seconds, which differ; nobody's dependency
+UNCOMPARED = ("timing.json", ".gitignore")  # seconds, which differ and are nobody's dependency; DVC's notes to git
 
 
 def build(root: Path, *, ship: bool = False) -> Project:
@@ -133,12 +133,13 @@ def start(project: Project) -> subprocess.Popen[bytes]:
 
 def products(root: Path) -> dict[str, str]:
     """SHA-256 of everything that the stages made, and of dvc.lock. A stray file beside them would be seen too."""
-    files = [path for folder in ("runs", "models") for path in (root / folder).rglob("*") if path.is_file()]
+    made = [root / "runs", *(folder for folder in (root / "models").iterdir() if folder.name != "flux")]
+    files = [path for folder in made for path in folder.rglob("*") if path.is_file()]
     files += [path for path in (root / "product.txt", root / "dvc.lock") if path.is_file()]
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
-        if path.name != UNCOMPARED
+        if path.name not in UNCOMPARED
     }
 
 

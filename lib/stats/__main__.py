@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", nargs="+", metavar="ARM", help="paired differences: the reference, then rivals")
     parser.add_argument("--metric", nargs="+", metavar="NAME", help="to compare in (default: all of the reference's)")
     parser.add_argument("--rank", metavar="METRIC", help="mean rank of each arm over images, ties averaged")
-    parser.add_argument("--pareto", nargs="+", default=[], metavar="METRIC", help="how often each arm is on the front of these")
+    parser.add_argument("--pareto", nargs="+", default=[], metavar="METRIC", help="how often each is on their front")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="to rank or to look for the front (default: all)")
     parser.add_argument("--lower", nargs="+", default=[], metavar="METRIC", help="metrics of which less is better")
     parser.add_argument("--stratum", metavar="COLUMN", help="resample within the values of this column (edit types)")
