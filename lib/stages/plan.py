@@ -123,7 +123,8 @@ def _reasons(stage: Any) -> tuple[str, ...]:
 def _forget_dead_locks(path: Path) -> None:
     """Remove DVC's record of who works on what if all in it are gone.
 
-    DVC drops entries of processes that do not exist, but after a restart of the machine their numbers may be others'.
+    DVC drops entries of processes that do not exist, but after a restart of the machine their numbers may be others',
+    and one that was killed stays in the process table until its parent asks after it: in a container, for ever.
     """
     import psutil
 
@@ -141,7 +142,8 @@ def _forget_dead_locks(path: Path) -> None:
     written = path.stat().st_mtime
     for pid in holders:
         with suppress(psutil.NoSuchProcess):
-            if psutil.Process(pid).create_time() <= written:
+            process = psutil.Process(pid)
+            if process.create_time() <= written and process.status() != psutil.STATUS_ZOMBIE:
                 return
     path.unlink(missing_ok=True)
 

@@ -159,6 +159,17 @@ def test_locks_of_processes_that_are_gone_do_not_block(done: Project) -> None:
     assert (done.root / "product.txt").exists()
 
 
+def test_nor_do_locks_of_the_dead_whom_nobody_has_asked_after(done: Project) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # ended, and left in the process table
+        entry = {"pid": dead.pid, "cmd": "dvc repro"}
+        lock = done.root / ".dvc" / "tmp" / "rwlock"
+        lock.write_text(json.dumps({"write": {str(done.root / "product.txt"): entry}, "read": {}}))
+        (done.root / "product.txt").unlink()
+        assert states(done) == []
+        assert (done.root / "product.txt").exists()
+
+
 def flip(file: Path) -> None:
     """Another bit in one byte of a file."""
     content = bytearray(file.read_bytes())

@@ -140,5 +140,5 @@ def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, capsys):
 
 def test_the_code_of_a_training_is_what_it_runs_through():
     code = stage.training_code("flow")
-    assert {"lib/learning/flow.py", "lib/learning/flow_corpus.py", "lib/learning/training.py"} <= set(code)
+    assert {"lib/learning/flow.py", "lib/learning/flux_model.py", "lib/learning/training.py"} <= set(code)
     assert not [file for file in code if "gates" in file or not file.startswith("lib/learning/")]
