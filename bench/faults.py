@@ -162,7 +162,7 @@ def flip(file: Path, place: int, *, keep_time: bool = False) -> None:
 def full_disks(lab: Lab) -> Iterator[Seen]:
     for part, command, folder, free in (
         ("notebook", NOTEBOOK, ".scratch", 8),
-        ("notebook", NOTEBOOK, "runs", 4),
+        ("notebook", NOTEBOOK, "runs", 0),
         ("training", TRAINING, ".scratch", 300),
         ("training", TRAINING, "models", 8),
         ("edits", EDITS, "runs", 60),

@@ -2,7 +2,7 @@
 
 What is timed does not depend on what the weights know. The transformer (11.9 billion parameters) and the autoencoder
 have FLUX.1-dev's configurations; the text encoders are small ones of the same output sizes, as prompts are embedded
-once per edit and take no part in the loop.
+once per edit and take no part in the loop. Its table is not in the repository: it was not measured yet.
 
     python -m bench.flux_size                     # a GPU with 30 GB or more
     python -m bench.flux_size --tiny --device cpu  # the same code at a size that any machine bears
@@ -11,18 +11,19 @@ once per edit and take no part in the loop.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from time import perf_counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import nan
 
 import torch
-from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
-from bench.overhead import device_name, make_batch, measure
+from bench.overhead import clock_of, device_name, make_batch, measure
 from lib.backbones.flux import FluxBackbone
 from lib.core.paths import resolve
 from lib.editors.registry import editor_named
-from lib.learning.flux_model import clip_tokenizer, dev_scheduler, t5_tokenizer
+from lib.learning.flux_model import clip_tokenizer, t5_tokenizer
 
 TEXT_TOKENS = 512  # FLUX.1-dev's
 
@@ -34,64 +35,61 @@ def random_flux(device: torch.device, dtype: torch.dtype, *, tiny: bool) -> Flux
     channels = (16, 16, 16, 16) if tiny else (128, 256, 512, 512)
     clip, t5 = clip_tokenizer(), t5_tokenizer()
     t5.model_max_length = TEXT_TOKENS
-    with torch.device(device):
-        standing = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            transformer = FluxTransformer2DModel(
-                num_layers=doubles,
-                num_single_layers=singles,
-                num_attention_heads=heads,
-                joint_attention_dim=width,
-                guidance_embeds=True,
-            )
-            vae = AutoencoderKL(
-                block_out_channels=channels,
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                layers_per_block=2,
-                norm_num_groups=16 if tiny else 32,
-                latent_channels=16,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-                scaling_factor=0.3611,
-                shift_factor=0.1159,
-            )
-            text = CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=len(clip), hidden_size=768, num_hidden_layers=1, bos_token_id=clip.bos_token_id,
-                    eos_token_id=clip.eos_token_id, pad_token_id=clip.pad_token_id,
-                )
-            )  # fmt: skip
-            long_text = T5EncoderModel(
-                T5Config(
-                    vocab_size=len(t5), d_model=width, d_kv=8, num_heads=2, d_ff=64, num_layers=1, use_cache=False,
-                    pad_token_id=t5.pad_token_id, eos_token_id=t5.eos_token_id,
-                )
-            )  # fmt: skip
-        finally:
-            torch.set_default_dtype(standing)
-    pipe = FluxPipeline(dev_scheduler(), vae, text, clip, long_text, t5, transformer)
+    with torch.device(device), _default_dtype(dtype):
+        transformer = FluxTransformer2DModel(
+            num_layers=doubles,
+            num_single_layers=singles,
+            num_attention_heads=heads,
+            joint_attention_dim=width,
+            guidance_embeds=True,
+        )
+        vae = AutoencoderKL(
+            block_out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            norm_num_groups=16 if tiny else 32,
+            latent_channels=16,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+            scaling_factor=0.3611,
+            shift_factor=0.1159,
+        )
+        special = {f"{name}_token_id": getattr(clip, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=len(clip), hidden_size=768, num_hidden_layers=1, **special))
+        special = {f"{name}_token_id": getattr(t5, f"{name}_token_id") for name in ("eos", "pad")}
+        sizes = {"d_model": width, "d_kv": 8, "num_heads": 2, "d_ff": 64, "num_layers": 1}
+        long_text = T5EncoderModel(T5Config(vocab_size=len(t5), use_cache=False, **sizes, **special))
+    scheduler = FlowMatchEulerDiscreteScheduler(
+        shift=3.0, use_dynamic_shifting=True
+    )  # the rest is FLUX.1-dev's as it is
+    pipe = FluxPipeline(scheduler, vae, text, clip, long_text, t5, transformer)
     for part in (transformer, vae, text, long_text):
         part.to(dtype).eval().requires_grad_(False)
     return pipe
 
 
-def run(pipe: FluxPipeline, side: int, repeats: int) -> dict[str, float]:
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Weights made in this type at once: in float32 first, the large transformer would take twice its memory."""
+    standing = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(standing)
+
+
+def run(pipe: FluxPipeline, side: int, repeats: int, steps: int | None = None) -> dict[str, float]:
     """Seconds of the phases of one FlowEdit at its default settings, its overhead, and peak memory in GB."""
     backbone = FluxBackbone(pipe, name="random FLUX")
-    device = backbone.device
-    on_gpu = device.type == "cuda"
-
-    def clock() -> float:
-        if on_gpu:
-            torch.cuda.synchronize(device)
-        return perf_counter()
-
+    on_gpu = backbone.device.type == "cuda"
     if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    found = measure([editor_named("flowedit")], backbone, make_batch(side, 1), repeats, clock)["flowedit"]
-    return found | {"peak GB": torch.cuda.max_memory_allocated(device) / 1e9 if on_gpu else float("nan")}
+        torch.cuda.reset_peak_memory_stats(backbone.device)
+    batch = make_batch(side, 1)
+    found = measure([editor_named("flowedit")], backbone, batch, repeats, clock_of(backbone.device), steps)["flowedit"]
+    peak = torch.cuda.max_memory_allocated(backbone.device) / 1e9 if on_gpu else nan
+    return found | {"peak GB": peak}
 
 
 def report(rows: dict[str, dict[str, float]], facts: str) -> str:
@@ -114,28 +112,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="thin blocks, to try the script")
     parser.add_argument("--side", type=int, default=None, help="pixels (1024; 64 if tiny)")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=None, help="instead of FlowEdit's 28")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--out", default="bench/flux_size.md", help="file to write, relative to the repository")
+    parser.add_argument("--out", help="file to write, relative to the repository (bench/flux_size.md; none if tiny)")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA device here; --tiny --device cpu tries the script")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     side = options.side or (64 if options.tiny else 1024)
     pipe = random_flux(device, dtype, tiny=options.tiny)
     size = sum(p.numel() for p in pipe.transformer.parameters()) / 1e9
-    rows = {"on the device": run(pipe, side, options.repeats)}
+    rows = {"on the device": run(pipe, side, options.repeats, options.steps)}
     if device.type == "cuda":
         pipe.to("cpu")
         torch.cuda.empty_cache()
         pipe.enable_model_cpu_offload(device=device)
-        rows["offloaded between parts"] = run(pipe, side, 1)
+        rows["offloaded between parts"] = run(pipe, side, 1, options.steps)
+    settings = f"FlowEdit with {options.steps} steps" if options.steps else "FlowEdit's default settings"
     facts = (
         f"{device_name(device)}; random weights, transformer of {size:.3g} billion parameters in "
-        f"{str(dtype).removeprefix('torch.')}; one picture of {side} x {side}, {TEXT_TOKENS} text tokens, FlowEdit's "
-        f"default settings; medians of {options.repeats} repeats (offloaded: one); torch {torch.__version__}."
+        f"{str(dtype).removeprefix('torch.')}; one picture of {side} x {side}, {TEXT_TOKENS} text tokens, "
+        f"{settings}; medians of {options.repeats} repeats (offloaded: one); torch {torch.__version__}."
     )
     text = report(rows, facts)
     print(text)
-    resolve(options.out).write_text(text)
+    out = options.out or (None if options.tiny else "bench/flux_size.md")
+    if out:
+        resolve(out).write_text(text)
 
 
 if __name__ == "__main__":

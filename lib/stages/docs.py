@@ -8,6 +8,7 @@ replaced or removed.
 import os
 import posixpath
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from lib.core.errors import InputError
@@ -145,8 +146,7 @@ def _index(texts: dict[str, str], pages: dict[str, str]) -> str:
         title = plain(lines[1].removeprefix("# "))
         pieces = [piece for piece in "\n".join(lines[2:]).strip().split("\n\n") if piece]
         parts.append(f"## [{title}]({pages[name]}.md)")
-        if pieces and not NEXT.match(pieces[0]):
-            parts.append(pieces[0])
+        parts += takewhile(lambda piece: not NEXT.match(piece), pieces)
         parts += [piece for piece in pieces if piece.startswith("![Headline figure of ")][:1]
     return "\n\n".join(parts) + "\n"
 

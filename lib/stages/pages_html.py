@@ -19,6 +19,7 @@ from typing import Any
 from lib.core.errors import InputError
 from lib.stages.pages_math import to_mathml
 from lib.stages.pages_pictures import joined, size_of
+from lib.stages.pages_tables import word_columns
 
 LINK = re.compile(r'<a\b[^>]*?\bhref="(?P<url>[^"]*)"[^>]*>(?P<text>.*?)</a>', re.DOTALL)
 TITLE = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
@@ -27,11 +28,13 @@ OUTSIDE = re.compile(
     r"""(?:src|srcset|href)\s*=\s*["'](?:https?:)?//[^"']*|@import\b[^;]*|url\(["']?https?:[^)]*|<(?:script|iframe|link)\b[^>]*"""
 )
 PANDAS_STYLE = re.compile(r"<style scoped>.*?</style>\s*", re.DOTALL)
-PANDAS_HEAD = re.compile(  # the name of the index stands in a row of its own, below the names of the columns
-    r"<th></th>(?P<names>(?:\s*<th[^>]*>[^<]*</th>)+)\s*</tr>\s*<tr>\s*<th>(?P<index>[^<]+)</th>(?:\s*<th></th>)+\s*</tr>\s*</thead>"
+PANDAS_HEAD = re.compile(  # the names of the index stand in a row of their own, below the names of the columns
+    r"<thead>\s*(?P<row><tr[^>]*>)(?P<columns>(?:\s*<th>[^<]*</th>)+)\s*</tr>\s*<tr>(?P<index>(?:\s*<th>[^<]*</th>)+)\s*</tr>\s*</thead>"
 )
+TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 STYLER_ID = re.compile(r"\bT_(\d+)(?=_|\b)")  # `normalise` counts the styled tables of each cell anew
 PAIR = re.compile(r"(?P<side>before|after): *\S")
+LONG = 48  # letters in a cell that make its column break its lines
 SMALL = 256  # pixels: a picture of the model's, enlarged without smoothing
 CODE_NAMES = {"parameters": "parameters", "injected-parameters": "parameters of this run"}
 SHOWN = ("text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/plain")
@@ -69,8 +72,7 @@ def body_of(notebook: Mapping[str, Any], name: str) -> Body:
             outputs = "".join(_outputs(cell["outputs"], f"{name}, cell {position}", heading, position))
             quiet = "" if outputs else ' class="quiet"'
             body.html += f"<section{quiet}>{_code(source, cell['metadata'].get('tags', []))}{outputs}</section>\n"
-    body.html = LINK.sub(_link, body.html.replace("<table", '<div class="table" tabindex="0"><table'))
-    body.html = body.html.replace("</table>", "</table></div>")
+    body.html = LINK.sub(_link, TABLE.sub(_table, body.html))
     if outside := OUTSIDE.search(body.html):
         raise InputError(f"page of {name}", found=outside.group()[:120], expected="nothing from a network, no script")
     return body
@@ -161,7 +163,7 @@ def _output(output: Mapping[str, Any], where: str, heading: str, cell: int) -> s
     alt = output.get("metadata", {}).get(mime, {}).get("alt") or f"figure under “{heading}”"
     match mime:
         case "text/html":
-            data = PANDAS_HEAD.sub(r"<th>\g<index></th>\g<names></tr></thead>", PANDAS_STYLE.sub("", data))
+            data = PANDAS_HEAD.sub(_one_head, PANDAS_STYLE.sub("", data))
             data = re.sub(r" (?=[↑↓]</th>)", "&nbsp;", data)
             return STYLER_ID.sub(rf"T_{cell}_\1", data) if "<style" in data else data
         case "image/svg+xml":  # as a picture, so that its ids and styles stay its own
@@ -171,6 +173,24 @@ def _output(output: Mapping[str, Any], where: str, heading: str, cell: int) -> s
         case "text/plain":
             return f"<pre>{ansi2html(data)}</pre>"
     return picture(mime, data, alt)
+
+
+def _one_head(found: re.Match[str]) -> str:
+    """Names of index and of columns in a single line of headings; two for one column, in the corner, are both told."""
+    columns, index = (re.findall(r"<th>([^<]*)</th>", found[row]) for row in ("columns", "index"))
+    if len(columns) != len(index):
+        return found.group()
+    names = [" / ".join(name for name in (below, above) if name) for above, below in zip(columns, index, strict=True)]
+    return f"<thead>{found['row']}{''.join(f'<th>{name}</th>' for name in names)}</tr></thead>"
+
+
+def _table(found: re.Match[str]) -> str:
+    """A table in a box that scrolls; columns of words are marked, to begin at the left, and long ones to break."""
+    marks = "".join(
+        f" words-{column} long-{column}" if length > LONG else f" words-{column}"
+        for column, length in word_columns(found.group()).items()
+    )
+    return f'<div class="table{marks}" tabindex="0">{found.group()}</div>'
 
 
 def _link(found: re.Match[str]) -> str:

@@ -9,6 +9,11 @@ MATH = re.compile(r"\$\$(?P<block>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^\s$](?:[^$
 HEADING = re.compile(r"<(h[1-6])\b[^>]*>")
 ANCHOR = re.compile(r'<a class="anchor-link".*?</a>', re.DOTALL)
 ALIGNED = re.compile(r"\\(begin|end)\{aligned\}")  # the converter knows it as `split`
+PRIME = re.compile(r"<msup>(<mi>[^<]*</mi>)<mi>&#x02032;</mi></msup>")  # the sign is raised already
+FUNCTION = re.compile(r"<m(?:i|o)>(exp|ln|log)</m(?:i|o)>")  # without a space it would read as letters in a row
+CLOSING = re.compile(  # \big]_n: browsers stretch a bracket evenly only where it stands in the row itself
+    r"<(?P<kind>msub|msup)>(?P<mark><mo [^>]*minsize[^>]*>[^<]*</mo>)(?P<script>(?:(?!<ms(?:ub|up)).)*?)</(?P=kind)>"
+)
 
 
 def to_mathml(markdown: str, render: Callable[[str], str]) -> str:
@@ -29,6 +34,9 @@ def to_mathml(markdown: str, render: Callable[[str], str]) -> str:
         except Exception:  # the library raises many kinds; the source itself can still be read
             mathml = f"<code>{html.escape(latex)}</code>"
         mathml = mathml.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
+        mathml = PRIME.sub(r'\1<mo lspace="0" rspace="0">&#x02032;</mo>', mathml)
+        mathml = FUNCTION.sub(r'<mo lspace="0.167em" rspace="0.167em">\1</mo>', mathml)
+        mathml = CLOSING.sub(r"\g<mark><\g<kind>><mi></mi>\g<script></\g<kind>>", mathml)
         formulas.append(f'<span class="equation" tabindex="0">{mathml}</span>' if block else mathml)
         return f"MATH{len(formulas) - 1}HTAM"
 

@@ -3,9 +3,9 @@
 Both the pages of `make review` and the Markdown of `python -m lib.stages docs` are made of it. What authors can say:
 
 * The cell tag `headline` marks the cell (or cells) whose picture and table stand for the notebook. Without it the
-  first picture and the first table do.
-* The last heading that begins with What, Findings, Found or Verdict opens the findings. They go on to the next heading
-  of its rank: Markdown cells, and of code cells what they display as Markdown or as a table.
+  first picture does, and the first table that holds an interval, or the first of all.
+* The last heading that begins with What, Findings, Found or Verdict, or else with Read, opens the findings. They go on
+  to the next heading of its rank: Markdown cells, and of code cells what they display as Markdown or as a table.
 * The arm of metrics.json that a notebook's card quotes is the one named like a part of the notebook's own name
   ("flowedit" for flowedit/method), else the first.
 """
@@ -27,7 +27,9 @@ from lib.stages.sources import read_notebook
 
 HEADLINE = "headline"  # the cell tag
 HEADING = re.compile(r"(?P<rank>#{1,6})[ \t]+(?P<text>.*?)[ \t]*#*[ \t]*")
-FINDINGS = re.compile(r"(?:\d+[.)]\s*)?(?:What|Findings|Found|Verdict)\b")
+FINDINGS = [re.compile(rf"(?:\d+[.)]\s*)?(?:{words})\b") for words in ("What|Findings|Found|Verdict", "Read")]
+INTERVAL = re.compile(r"\d \[[-+−]?[\d.]+, [-+−]?[\d.]+\]")
+EQUATION = re.compile(r"\$\$.*\$\$", re.DOTALL)
 INITIALS = {"psnr", "ssim", "lpips", "mse", "nfe", "clip", "dino", "fid", "vqa"}
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
@@ -90,10 +92,9 @@ def read_story(notebook: Mapping[str, Any], name: str, folder: Path) -> Story:
         [joined(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     )
     findings_title, findings = _findings(list(_texts(notebook)))
-    table = next((found for output in _headline_first(notebook) if (found := table_of(output))), "")
     picture = next((found for output in _headline_first(notebook) if (found := picture_of(output, name))), None)
     metrics = _metrics(folder / "metrics.json", name)
-    return Story(name, title or name, paragraph, picture, table, findings, findings_title, metrics)
+    return Story(name, title or name, paragraph, picture, _table(notebook), findings, findings_title, metrics)
 
 
 def table_of(output: Mapping[str, Any]) -> str:
@@ -150,26 +151,36 @@ def _headings(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 
 def _opening(texts: list[str]) -> tuple[str, str]:
-    """The first heading of rank 1 and the paragraph below it."""
+    """The first heading of rank 1 and the paragraph below it, which ends as a sentence does.
+
+    If it leads up to an equation, that is part of it.
+    """
     lines = "\n\n".join(texts).splitlines()
     headings = list(_headings(lines))
     first = next(((number, text) for number, rank, text in headings if rank == 1), None)
     if first is None:
         return "", ""
     end = next((number for number, _, _ in headings if number > first[0]), len(lines))
-    paragraphs = re.split(r"\n\s*\n", "\n".join(lines[first[0] + 1 : end]).strip())
-    return first[1], paragraphs[0]
+    paragraph, *after = re.split(r"\n\s*\n", "\n".join(lines[first[0] + 1 : end]).strip())
+    if not paragraph.endswith((".", "!", "?")) and after and EQUATION.fullmatch(after[0]):
+        equation = re.sub(r"[\s,;.]*\$\$$", ".$$", after[0])
+        return first[1], f"{paragraph}\n\n{equation}"
+    return first[1], re.sub(r"[\s,;:]+$", ".", paragraph)
 
 
 def _findings(texts: list[str]) -> tuple[str, str]:
     """Title and text of the last section whose heading says that it tells what was found."""
     lines = "\n\n".join(texts).splitlines()
     headings = list(_headings(lines))
-    start = next((heading for heading in reversed(headings) if FINDINGS.match(heading[2])), None)
+    start = next((each for words in FINDINGS for each in reversed(headings) if words.match(each[2])), None)
     if start is None:
         return "", ""
     end = next((number for number, rank, _ in headings if number > start[0] and rank <= start[1]), len(lines))
-    return re.sub(r"^\d+[.)]\s*", "", start[2]), "\n".join(lines[start[0] + 1 : end]).strip()
+    text = "\n".join(lines[start[0] + 1 : end]).strip()
+    before, _, last = text.rpartition("\n\n")
+    if last.endswith(":"):  # it leads to what is neither Markdown nor a table
+        text = before
+    return re.sub(r"^\d+[.)]\s*", "", start[2]), text
 
 
 def _headline_first(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -177,6 +188,16 @@ def _headline_first(notebook: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     tagged = [cell for cell in notebook["cells"] if HEADLINE in cell["metadata"].get("tags", [])]
     for cell in [*tagged, *notebook["cells"]]:
         yield from cell.get("outputs", [])
+
+
+def _table(notebook: Mapping[str, Any]) -> str:
+    """The headline's table; else the first one with an interval; else the first one; "" if there is none."""
+    tagged = [cell for cell in notebook["cells"] if HEADLINE in cell["metadata"].get("tags", [])]
+    headline, every = (
+        [table for cell in cells for output in cell.get("outputs", []) if (table := table_of(output))]
+        for cells in (tagged, notebook["cells"])
+    )
+    return next(iter([*headline, *filter(INTERVAL.search, every), *every]), "")
 
 
 def _metrics(path: Path, name: str) -> dict[str, dict[str, float]]:

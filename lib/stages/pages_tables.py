@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 
 NUMBER = re.compile(r"[-+−–<>≤≥]?\s*[\d.].*|[–—-]|")  # a dash or nothing is a number that is not there
+MISSING = {"", "–", "—", "-"}
+MOST_WORDS = 9  # columns that review.css knows, from the last
 
 
 def markdown_table(html: str) -> str:
@@ -28,6 +30,27 @@ def markdown_table(html: str) -> str:
     right = [all(NUMBER.fullmatch(cells[column]) for cells in body) and bool(body) for column in range(width)]
     rule = ["---:" if numbers and column else "---" for column, numbers in enumerate(right)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [titles, rule, *body])
+
+
+def word_columns(html: str) -> dict[int, int]:
+    """Columns of the first table whose cells are words: counted from the last, which is 1 -> letters of the longest.
+
+    From the last, because a line below a spanning heading lacks its first cells. The first column is left out: it
+    begins at the left anyhow. None in a table with cells that span columns.
+    """
+    reader = _Reader()
+    reader.feed(html)
+    reader.close()
+    if any(cell.across > 1 for _, cells in reader.rows for cell in cells):
+        return {}
+    body = [cells for head, cells in _grid(reader.rows) if not head]
+    width = max(map(len, body), default=0)
+    found = {}
+    for column in range(max(1, width - MOST_WORDS), width):
+        texts = [cells[column] for cells in body if column < len(cells) and cells[column] not in MISSING]
+        if texts and not any(map(NUMBER.fullmatch, texts)):
+            found[width - column] = max(map(len, texts))
+    return found
 
 
 class _Cell:

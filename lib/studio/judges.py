@@ -59,6 +59,14 @@ def accuracy(table: pd.DataFrame, name: str) -> Interval:
     return share(1 - table[f"{name} wrong"].mean(), len(table))
 
 
+def accuracy_of(tables: Mapping[tuple[str, str], pd.DataFrame], name: str) -> dict[str, Interval]:
+    """An encoder's accuracy on every set of pairs: "people", "people_one_word_apart" and so on."""
+    return {
+        kind if other == FAR else f"{kind}_{other.replace(' ', '_')}": accuracy(table, name)
+        for (kind, other), table in tables.items()
+    }
+
+
 def errors_together(table: pd.DataFrame, one: str, other: str) -> Interval:
     """Correlation of both encoders' errors over pairs, as `lib.learning.identity.error_correlation`, with an interval.
 
@@ -224,7 +232,8 @@ def numbers(found: Mapping[str, Interval]) -> dict[str, float]:
 
 
 def _cell(found: Interval, decimals: int) -> str:
-    return cell(found.value, found.low, found.high, decimals)
+    value = round(found.value, decimals) + 0.0  # no "-0.00"
+    return cell(value, found.low, found.high, decimals)
 
 
 def _told(rows: Mapping[tuple[str, str], Mapping[str, object]], names: Sequence[str]) -> pd.DataFrame:

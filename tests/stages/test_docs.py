@@ -243,3 +243,39 @@ def test_transparency_is_white_and_noise_keeps_its_colours() -> None:
     Image.fromarray(noise).save(written, "PNG")
     with Image.open(BytesIO(small_png(written.getvalue(), "a"))) as same:
         assert np.array_equal(np.asarray(same), noise)
+
+
+def test_a_table_with_intervals_comes_before_one_without(tmp_path: Path) -> None:
+    plain_table = "<table><tr><th>a</th></tr><tr><td>[1, 2]</td></tr></table>"
+    make(
+        tmp_path, "start", markdown("# A"), ran("a", output(text_html=plain_table)), ran("b", output(text_html=PANDAS))
+    )
+    export_docs(tmp_path)
+    text = (tmp_path / "docs" / "start.md").read_text()
+    assert TABLE in text
+    assert "| a |" not in text
+
+
+def test_an_equation_that_ends_the_first_sentence_is_told_in_page_and_index(tmp_path: Path) -> None:
+    make(tmp_path, "start", markdown("# A\n\nEach solves\n\n$$x = y,$$\n\nand more."))
+    export_docs(tmp_path)
+    for page in ("start.md", "README.md"):
+        text = (tmp_path / "docs" / page).read_text()
+        assert "Each solves\n\n$$x = y.$$" in text
+        assert "and more" not in text
+
+
+def test_without_findings_the_reading_of_the_score_is_told(tmp_path: Path) -> None:
+    cells = [
+        markdown("# A"),
+        markdown("## 4. Read the score\n\nAnchors."),
+        ran("t", output(text_html=PANDAS)),
+        markdown("One case.\n\nA recipe lies inside:"),
+        markdown("## 5. Next\n\nno"),
+    ]
+    make(tmp_path, "start", *cells)
+    export_docs(tmp_path)
+    text = (tmp_path / "docs" / "start.md").read_text()
+    assert "## Read the score\n\nAnchors." in text
+    assert text.count(TABLE) == 1
+    assert "One case.\n\n---" in text

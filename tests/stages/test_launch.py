@@ -84,8 +84,8 @@ def whole(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return made
 
 
-def test_two_processes(launch: Launch, whole: dict[str, bytes], tmp_path: Path) -> None:
-    done = launch(2, tmp_path)
+def test_two_processes_with_the_cases_in_another_order(launch: Launch, whole: dict[str, bytes], tmp_path: Path) -> None:
+    done = launch(2, tmp_path, SHUFFLED="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("process ") + done.stdout.count("cases expected") >= 2  # each said how it ended
     assert files(tmp_path) == whole
@@ -100,11 +100,5 @@ def test_resumed_after_one_of_two_processes_was_killed(launch: Launch, whole: di
     assert 1 not in left
     assert not (tmp_path / "results.csv").exists()
     done = launch(2, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert files(tmp_path) == whole
-
-
-def test_the_cases_in_another_order(launch: Launch, whole: dict[str, bytes], tmp_path: Path) -> None:
-    done = launch(1, tmp_path, SHUFFLED="1")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path) == whole

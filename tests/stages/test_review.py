@@ -4,12 +4,14 @@ import re
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from lib.core.errors import InputError
 from lib.stages.pages_math import to_mathml
 from lib.stages.pages_story import Number, numbers_of
+from lib.stages.pages_tables import word_columns
 from lib.stages.review import review
 
 from .conftest import code_cell, notebook
@@ -260,3 +262,51 @@ def test_aligned_equations_become_rows() -> None:
     made = to_mathml(r"$$\begin{aligned} a &= b \\ c &= d \end{aligned}$$", lambda text: text)
     assert made.count("<mtr>") == 2
     assert "<mi>&</mi>" not in made
+
+
+def test_a_bracket_with_an_index_a_prime_and_a_logarithm_are_set_as_in_print() -> None:
+    made = to_mathml(r"$\big[\,x\,\big]_n$ and $t'$ and $d\ln a$", lambda text: text)
+    assert re.search(r"<mo minsize[^>]*>\]</mo><msub><mi></mi>", made)
+    assert re.search(r"<mi>t</mi><mo [^>]*>&#x02032;</mo>", made)
+    assert re.search(r"<mi>d</mi><mo lspace[^>]*>ln</mo>", made)
+    assert "<msup>" not in made
+
+
+def test_columns_of_words_begin_at_the_left(tmp_path: Path) -> None:
+    rows = [
+        ("people", "one word apart", "0.89 [0.86, 0.92]", "–"),
+        ("objects", "–", "–", "cat"),
+        ("all", "", "3", "dog"),
+    ]
+    body = "".join(f"<tr><th>{first}</th>" + "".join(f"<td>{x}</td>" for x in rest) + "</tr>" for first, *rest in rows)
+    head = "<thead><tr>" + "<th>a</th>" * 4 + "</tr></thead>"
+    shown = page(tmp_path, ran("t", output(text_html=f"<table>{head}<tbody>{body}</tbody></table>")))
+    assert '<div class="table words-3 words-1" tabindex="0"><table>' in shown
+    assert word_columns("<table><tr><td colspan='2'>a</td></tr></table>") == {}
+
+
+def test_a_long_text_breaks_its_lines_also_below_a_heading_that_spans(tmp_path: Path) -> None:
+    lines = [("exponent", "a", "words " * 10, 1), ("exponent", "b", "w", 2), ("path", "c", "w", 3)]
+    table = pd.DataFrame(lines, columns=["axis", "arm", "text", "n"]).set_index(["axis", "arm"])
+    shown = page(tmp_path, ran("t", output(text_html=table.to_html())))
+    assert 'rowspan="2"' in shown
+    assert '<div class="table words-3 words-2 long-2" tabindex="0">' in shown
+    assert re.search(r"<thead><tr[^>]*><th>axis</th><th>arm</th><th>text</th><th>n</th></tr></thead>", shown)
+
+
+def test_a_named_index_and_named_columns_share_one_corner(tmp_path: Path) -> None:
+    table = pd.DataFrame({"object": [0.5], "add": [1.0]}, index=pd.Index(["lore"], name="arm")).rename_axis(
+        columns="type"
+    )
+    shown = page(tmp_path, ran("t", output(text_html=table.to_html())))
+    assert shown.count("<tr") == 2
+    assert "<th>arm / type</th>" in shown
+
+
+def test_a_card_ends_its_sentence_with_the_equation_it_leads_to(tmp_path: Path) -> None:
+    executed(tmp_path, "start", markdown("# A\n\nEach member solves\n\n$$a = b,$$\n\nalong a path."))
+    executed(tmp_path, "other", markdown("# B\n\nIt moves one thing, the noise:\n\n1. so"))
+    index = review(tmp_path).read_text()
+    assert re.search(r'Each member solves</p>\s*(?:<p>)?<span class="equation"[^>]*><math display="block"', index)
+    assert "along a path" not in index
+    assert "one thing, the noise.</p>" in index
