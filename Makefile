@@ -44,9 +44,9 @@ docs: env ## what was found, as Markdown      (python -m lib.stages docs)
 lab: env ## explore in JupyterLab             (jupyter lab notebooks/start.ipynb)
 	$(RUN) jupyterlab notebooks/start.ipynb
 
-test: env ## run the tests                     (python -m lib.stages fetch && pytest)
+test: env ## run the tests                     (python -m lib.stages fetch && pytest -n logical)
 	@$(RUN) lib.stages fetch
-	$(RUN) pytest -q
+	$(RUN) pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 lint: env ## check style                       (ruff check . && ruff format --check .)
 	$(RUN) ruff check .

@@ -1,5 +1,6 @@
 """Fixtures that several rooms share: the random tiny pipelines, built once per session."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from lib.backbones.load import load_backbone
 from tests import tiny
 
 torch.set_num_threads(1)
+# One thread for each process that a test starts, too: several tests run at once.
+os.environ |= {"OMP_NUM_THREADS": "1", "PALIMPSEST_THREADS": "1"}
 
 
 @pytest.fixture(scope="session")

@@ -86,20 +86,18 @@ def test_a_dry_run_installs_nothing_and_says_what_it_would(folder: Path) -> None
     assert "pip install" not in run(folder, "make", "-n", "repro")[0].stdout
 
 
-@pytest.mark.parametrize(("limit", "status"), [({}, 0), ({"LIMIT": "-1"}, 1)])
-def test_ci_says_how_long_each_step_took_and_fails_above_its_limit(
-    tmp_path: Path, limit: dict[str, str], status: int
-) -> None:
+@pytest.mark.parametrize(("aim", "end"), [({}, "1500 s, reached"), ({"AIM": "-1"}, "-1 s, missed")])
+def test_ci_says_how_long_each_step_took(tmp_path: Path, aim: dict[str, str], end: str) -> None:
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
     stand_in(tmp_path / "bin" / "make")
     path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
-    done, calls = run(tmp_path, ".ci/run", PATH=path, **limit)
+    done, calls = run(tmp_path, ".ci/run", PATH=path, **aim)
     assert calls == ["env", "test", "repro SCALE=smoke"]
-    assert done.returncode == status
+    assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert [line.partition(":")[0] for line in lines] == ["make env", "make test", "make repro SCALE=smoke", "in all"]
-    assert lines[-1].endswith(f"s, of at most {limit.get('LIMIT', '1500')}")
+    assert lines[-1].endswith(f"the aim is {end}")
 
 
 def test_ci_stops_at_a_step_that_fails(tmp_path: Path) -> None:
