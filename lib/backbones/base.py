@@ -81,6 +81,10 @@ class Backbone(ABC):
     def _t5_tokenizer(self) -> Any | None:
         """The tokenizer that limits a prompt's length and alphabet; None if the folder leaves the T5 encoder out."""
 
+    def _clip_tokenizer(self) -> Any | None:
+        """The tokenizer that limits a prompt's length where there is no T5; None if nothing does."""
+        return None
+
     @abstractmethod
     def _embed_prompt(self, prompt: str) -> tuple[Tensor, Tensor]:
         """`prompt_embeds` [1, L, D] and `pooled` [1, P] of one prompt."""
@@ -120,7 +124,7 @@ class Backbone(ABC):
         """Embed one prompt per image. The empty prompt is the unconditional one.
 
         Each distinct prompt is embedded once and by itself, so that its embedding does not depend on its neighbours.
-        InputError if a prompt is no text, too long for the T5 tokenizer, or holds characters unknown to it.
+        InputError if a prompt is none that `check_prompt` lets pass.
         """
         if isinstance(prompts, str) or not prompts:
             raise InputError("prompts", found=repr(prompts[:40]), expected="a list with one text per image")
@@ -219,13 +223,20 @@ class Backbone(ABC):
             return self._embed_prompt(prompt)
 
     def check_prompt(self, prompt: str) -> None:
-        """InputError if a prompt is no text, too long for the T5 tokenizer, or holds characters unknown to it."""
+        """InputError if a prompt is no text, too long for the T5 tokenizer, or holds characters unknown to it.
+
+        Where the folder leaves T5 out, CLIP reads the prompt alone: then it must not be too long for that tokenizer,
+        which knows every character.
+        """
         if not isinstance(prompt, str):
             raise InputError("prompt", found=repr(prompt), expected="a text")
+        thing = f"prompt {prompt[:40] + '...' if len(prompt) > 40 else prompt!r}"
         tokenizer = self._t5_tokenizer()
         if tokenizer is None:
+            clip = self._clip_tokenizer()
+            if clip is not None:
+                _check_length(thing, clip(prompt, verbose=False).input_ids, clip.model_max_length)
             return
-        thing = f"prompt {prompt[:40] + '...' if len(prompt) > 40 else prompt!r}"
         tokens = tokenizer(prompt, return_offsets_mapping=True, verbose=False)
         unknown = [
             prompt[slice(*span)]
@@ -235,8 +246,7 @@ class Backbone(ABC):
         if unknown:
             characters = " ".join(sorted(set("".join(unknown)) - {" "}))
             raise InputError(thing, found=f"{characters} in it", expected="characters that the T5 tokenizer knows")
-        if len(tokens.input_ids) > self.text_tokens:
-            raise InputError(thing, found=f"{len(tokens.input_ids)} tokens", expected=f"at most {self.text_tokens}")
+        _check_length(thing, tokens.input_ids, self.text_tokens)
 
     def _choose_guidance(self, mode: str) -> str:
         distilled = bool(self.pipe.transformer.config.get("guidance_embeds", False))
@@ -247,3 +257,8 @@ class Backbone(ABC):
         if mode == "distilled" and not distilled:
             raise InputError(f"guidance_mode of {self.name}", found="no guidance embedding in it", expected="one")
         return mode
+
+
+def _check_length(thing: str, tokens: Sequence[int], longest: int) -> None:
+    if len(tokens) > longest:
+        raise InputError(thing, found=f"{len(tokens)} tokens", expected=f"at most {longest}")

@@ -17,6 +17,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from transformers.utils import logging as transformers_logging
 
 from lib.backbones.base import Backbone
@@ -27,6 +28,7 @@ from lib.core.paths import ROOT, resolve
 
 BACKBONES: dict[str, type[Backbone]] = {"FluxPipeline": FluxBackbone, "StableDiffusion3Pipeline": SD3Backbone}
 HUB_SECONDS = 10  # how long the hub may take to answer at all
+EXPECTED = "a folder in diffusers layout, or the id of a model of the hub"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
@@ -113,11 +115,21 @@ def check_folder(folder: str | Path, name: str | None = None) -> dict[str, Any]:
 
 def _locate(name: str) -> tuple[Path, str | None]:
     """The folder of `name`, and its revision if it is a model of the hub. What is cached opens without a network."""
+    if not name.strip():
+        raise InputError("model", found=repr(name), expected=EXPECTED)
     folder = resolve(name)
+    try:
+        there = folder.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise InputError(f"model {name}", found=error.strerror, expected=EXPECTED) from error
     in_house = name.startswith((".", "~", "/")) or (ROOT / Path(name).parts[0]).is_dir() or name.startswith("models/")
-    if folder.is_dir() or in_house or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if there or in_house or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return folder, None
-    cached = try_to_load_from_cache(name, "model_index.json")
+    try:
+        cached = try_to_load_from_cache(name, "model_index.json")
+    except HFValidationError as error:
+        found = "no such folder, and no name that the hub allows"
+        raise InputError(f"model {name}", found=found, expected=EXPECTED) from error
     if isinstance(cached, str):
         try:
             check_folder(Path(cached).parent, name)

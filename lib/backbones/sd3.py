@@ -42,6 +42,9 @@ class SD3Backbone(Backbone):
     def _t5_tokenizer(self) -> Any | None:
         return self.pipe.tokenizer_3
 
+    def _clip_tokenizer(self) -> Any | None:
+        return self.pipe.tokenizer  # 77 tokens, its end tokens included
+
     def _embed_prompt(self, prompt: str) -> tuple[Tensor, Tensor]:
         prompt_embeds, _, pooled, _ = self.pipe.encode_prompt(
             prompt,

@@ -16,7 +16,7 @@ from lib.claims.ledger import Claim
 from lib.core.paths import ROOT
 
 EQUAL, CURVES, TYPES = "at_equal_fidelity(table", "figure = trade_off(", "figure = by_type("
-MIXTURE, LENGTHS, ATTENTION = "mixture_table(points)", "save_table(pd.concat([table, l1_to_source", "attention_rows("
+MIXTURE, LENGTHS, ATTENTION = "mixture_table(points)", 'y="l1_to_source"', "attention_rows("
 WORDS: Mapping[str, str] = {
     "flowedit-10-sdedit": EQUAL,
     "flowedit-10-ode-inversion": EQUAL,

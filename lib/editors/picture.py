@@ -1,6 +1,6 @@
 """One picture file in, one edited picture out: the shortest way to an edit of one's own.
 
-python -m lib.editors.picture cat.png "a cat on the grass" "a dog on the grass" dog.png --backbone models/tiny-flux
+python -m lib.editors.picture docs/cat.png "a cat on a pink background" "a dog on a pink background" dog.png
 """
 
 import argparse
@@ -15,6 +15,7 @@ from lib.backbones.load import load_backbone
 from lib.bench.cases import EditCase
 from lib.core.errors import InputError, PalimpsestError
 from lib.core.images import fit_to, load_image, load_mask, save_png
+from lib.editors.registry import EDITORS
 from lib.editors.run import Edited, run_editor
 
 
@@ -77,19 +78,22 @@ def _check_place(out: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line of `edit_picture`."""
     parser = argparse.ArgumentParser(prog="python -m lib.editors.picture", description="Edit one picture by text.")
-    for name in ("picture", "source_prompt", "target_prompt", "out"):
-        parser.add_argument(name)
-    parser.add_argument("--backbone", default="models/tiny-flux", help="a folder or a hub name")
-    parser.add_argument("--editor", default="flowedit")
-    parser.add_argument("--mask")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--max-side", type=int)
+    parser.add_argument("picture", help="a file that Pillow opens")
+    parser.add_argument("source_prompt", help="what it shows")
+    parser.add_argument("target_prompt", help="what the edited one shall show")
+    parser.add_argument("out", help="the PNG to write, with its recipe")
+    parser.add_argument("--backbone", default="models/tiny-flux", help="a folder or a hub name (default: %(default)s)")
+    parser.add_argument("--editor", default="flowedit", help=f"one of {', '.join(EDITORS)} (default: %(default)s)")
+    parser.add_argument("--mask", help="a picture of its size, white where it may change, for editors that need one")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--max-side", type=int, metavar="PIXELS", help="shrink the picture first")
+    given = parser.parse_args(arguments)
     try:
-        edited = edit_picture(**vars(parser.parse_args(arguments)))
+        edited = edit_picture(**vars(given))
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{edited.nfe:g} transformer evaluations; wrote the edit with its recipe")
+    print(f"{edited.nfe:g} transformer evaluations; wrote {given.out} with its recipe")
     return 0
 
 

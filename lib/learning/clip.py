@@ -20,7 +20,7 @@ from lib.core.errors import InputError
 from lib.core.paths import MODELS, RUNS, resolve
 from lib.learning.gates import Gate, check_gates, write_card, write_metrics
 from lib.learning.parser import degrade, to_unit
-from lib.learning.training import Run, step_generator, warm_stable_decay
+from lib.learning.training import Run, step_generator, stream_seed, warm_stable_decay
 from lib.world.language import MAX_WORDS, caption, training_caption, vocabulary
 from lib.world.render import SIDE, render_all
 from lib.world.scenes import Scene, Thing, sample_scene, sample_scenes, scene_split
@@ -197,9 +197,9 @@ def _exists(thing: Thing) -> bool:
 
 def training_batch(settings: ClipTraining, step: int) -> tuple[list[Scene], list[str]]:
     """Scenes of the train split, one in three with two objects, each followed by its variant; and their captions."""
-    half = settings.batch // 2
-    scenes = [*sample_scenes("train", half - half // 3, seed=step + 1)]
-    scenes += sample_scenes("train", half // 3, objects=2, seed=step + 1)
+    half, seed = settings.batch // 2, stream_seed(settings.seed, step + 1, "scenes")
+    scenes = [*sample_scenes("train", half - half // 3, seed=seed)]
+    scenes += sample_scenes("train", half // 3, objects=2, seed=seed)
     rng = Random(f"tiny-clip/{settings.seed}/{step}")
     scenes = [each for scene in scenes for each in (scene, variant(scene, rng))]
     return scenes, [training_caption(scene, rng) for scene in scenes]

@@ -178,7 +178,7 @@ def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTrainin
     total = settings.distilled - settings.focused
     null_clip, null_t5 = tokens([""])
     for step in run.steps(total, "tiny-flux, guidance"):
-        draw = step_generator(settings.seed + 1, step)
+        draw = step_generator(settings.seed, step, "distillation")
         x0, clip_ids, t5_ids, _ = data.batch(settings.batch // 2, draw, pair_share=0.4, drop=0.05)
         t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
         scale = low + (high - low) * torch.rand(len(x0), generator=draw)
@@ -201,7 +201,7 @@ def held_out_loss(model: TinyFlux, vae: AutoencoderKL, count: int = 300) -> floa
     """Flow-matching loss at guidance 1 on held-out one-object scenes, at noise levels spread evenly."""
     scenes = [*sample_scenes("test", count, seed=7)]
     x0 = pack(encode_all(vae, torch.from_numpy(render_all(scenes)).permute(0, 3, 1, 2)).float())
-    draw = step_generator(11, 0)
+    draw = step_generator(0, 0)
     t, noise = (torch.arange(count) + 0.5) / count, torch.randn(x0.shape, generator=draw)
     losses = []
     for rows in torch.arange(count).split(50):

@@ -1,6 +1,7 @@
 """Gates and cards: what a trained model must show before it is published, and the page that says what it showed."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,22 @@ class Gate:
     goal: float
 
     @property
+    def passed(self) -> bool:
+        """Whether the value is a finite number that reaches the ship level: NaN passes nothing."""
+        return math.isfinite(self.value) and self.value >= self.ship
+
+    @property
     def verdict(self) -> str:
-        return "goal reached" if self.value >= self.goal else "ship reached" if self.value >= self.ship else "failed"
+        return "failed" if not self.passed else "goal reached" if self.value >= self.goal else "ship reached"
+
+    def __str__(self) -> str:
+        number = "" if math.isfinite(self.value) else ", not a finite number"
+        return f"{self.name} is {self.value:.4g}{number}, to ship it must be {self.ship:g}"
 
 
 def check_gates(gates: list[Gate], title: str) -> None:
-    """Raise PalimpsestError naming every gate that failed its ship level."""
-    failed = [f"{g.name} is {g.value:.4g}, to ship it must be {g.ship:g}" for g in gates if g.value < g.ship]
+    """Raise PalimpsestError naming every gate that failed its ship level or whose value is not a finite number."""
+    failed = [str(gate) for gate in gates if not gate.passed]
     if failed:
         raise PalimpsestError(f"{title} does not pass: {'; '.join(failed)}")
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from lib.core.errors import InputError
 from lib.core.paths import MODELS, RUNS, resolve
 from lib.learning.gates import Gate, check_gates, write_card, write_metrics
-from lib.learning.training import Run, step_generator, warm_stable_decay
+from lib.learning.training import Run, step_generator, stream_seed, warm_stable_decay
 from lib.world.render import render_all
 from lib.world.scenes import Scene, sample_scene, sample_scenes
 from lib.world.vocabulary import (
@@ -186,8 +186,9 @@ def training_scenes(settings: ParserTraining, step: int) -> list[Scene]:
     if step >= settings.train_split_steps:
         rng = Random(f"parser/{settings.seed}/{step}")
         return [sample_scene(rng, 2 if index < pairs else 1) for index in range(settings.batch)]
-    single = sample_scenes("train", settings.batch - pairs, seed=step + 1)
-    return [*single, *sample_scenes("train", pairs, objects=2, seed=step + 1)]
+    seed = stream_seed(settings.seed, step + 1, "scenes")
+    single = sample_scenes("train", settings.batch - pairs, seed=seed)
+    return [*single, *sample_scenes("train", pairs, objects=2, seed=seed)]
 
 
 def train(scratch: Path, settings: ParserTraining) -> tuple[Parser, dict[str, float]]:

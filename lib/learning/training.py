@@ -1,26 +1,37 @@
 """What every training shares: checkpoints that survive a kill, an exponential moving average, a learning-rate schedule.
 
 A run is a pure function of (seed, step): batch indices, noise and dropout of step k are drawn from a generator keyed
-by k, so a resumed run
-needs no generator state and ends where an undisturbed one does.
+by k, so a resumed run needs no generator state and ends where an undisturbed one does.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lib.core.errors import InputError
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random stream of one training step."""
-    return torch.Generator().manual_seed((seed << 40) + step)
+
+def stream_seed(seed: int, step: int, stream: str = "") -> int:
+    """32 bits that key what one step of a training with `seed` draws: torch's CPU generator heeds no more of them.
+
+    Seed 0 has the step itself, as the shipped weights were trained, in every stream; any other seed has the first 4
+    bytes of the SHA-256 of (stream, seed, step).
+    """
+    return int.from_bytes(sha256(f"{stream}/{seed}/{step}".encode()).digest()[:4], "big") if seed else step
+
+
+def step_generator(seed: int, step: int, stream: str = "") -> torch.Generator:
+    """The random stream of one training step; `stream` tells apart trainings that share a seed."""
+    return torch.Generator().manual_seed(stream_seed(seed, step, stream))
 
 
 def warm_stable_decay(step: int, total: int, *, warm: int = 200, decay: float = 0.3) -> float:
@@ -48,6 +59,15 @@ def muon_and_adamw(modules: Mapping[str, nn.Module], *, muon_lr: float, adamw_lr
     ]
 
 
+def digest_of(tensors: Mapping[str, Tensor], about: str) -> str:
+    """The SHA-256 of `about` and of names, types, shapes and bytes of CPU tensors, in the order of their names."""
+    digest = sha256(about.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {[*value.shape]}".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 class Run:
     """A model in training with its optimisers, its moving average and its checkpoint file in `scratch`."""
 
@@ -63,10 +83,27 @@ class Run:
         if self.file.is_file():
             self._load()
 
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Tensors, and step and seconds, of the checkpoint.
+
+        Raises:
+            InputError: if it cannot be read or is not, to the byte, what was saved.
+        """
+        try:
+            stored = load_file(self.file)
+            with safe_open(self.file, "pt") as handle:
+                about = handle.metadata()
+            damage = "" if digest_of(stored, about["run"]) == about["sha256"] else "not the bytes that were saved"
+            meta = json.loads(about["run"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            damage = repr(error)
+        if damage:
+            expected = "a whole file (removing it begins anew)"
+            raise InputError(f"checkpoint {self.file}", found=f"damaged weights ({damage:.200})", expected=expected)
+        return stored, meta
+
     def _load(self) -> None:
-        stored = load_file(self.file)
-        with safe_open(self.file, "pt") as handle:
-            meta = json.loads(handle.metadata()["run"])
+        stored, meta = self._read()
         self.step, self.seconds = meta["step"], meta["seconds"]
         self.model.load_state_dict({k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")})
         self.ema = {k.removeprefix("ema/"): v for k, v in stored.items() if k.startswith("ema/")}
@@ -89,7 +126,8 @@ class Run:
                     tensors[f"optimizer/{index}/{parameter}/{name}"] = torch.as_tensor(value)
         part = self.file.with_suffix(".part")
         tensors = {name: value.detach().contiguous().clone() for name, value in tensors.items()}
-        save_file(tensors, part, {"run": json.dumps({"step": self.step, "seconds": self.seconds})})
+        about = json.dumps({"step": self.step, "seconds": self.seconds})
+        save_file(tensors, part, {"run": about, "sha256": digest_of(tensors, about)})
         os.replace(part, self.file)
 
     def update(self, loss: Tensor, lr_factor: float, *, clip: float = 1.0) -> None:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from lib.backbones.base import Backbone
 from lib.bench.cases import EditCase
 from lib.editors.anchors import ANCHORS, run_anchor
+from lib.editors.registry import EDITORS
 from lib.editors.run import Edited, run_editor
 from lib.metrics.score import Parser, score
 
@@ -59,18 +60,24 @@ def run_arm(
     seeds: Sequence[int] = (0,),
     batch_size: int = 32,
 ) -> Arm:
-    """One editor or anchor at one setting, scored; NFE is among the rows."""
+    """One editor or anchor at one setting, scored.
+
+    Among the rows are `nfe` and `l1_to_source`, the mean |edited - source| over all pixels, 0 to 1. An editor that
+    draws no noise is run once, and its rows stand under every seed.
+    """
     label = label or label_of(editor, settings or {})
-    by_seed: list[list[Edited]] = []
+    run, known = (run_anchor, ANCHORS) if editor in ANCHORS else (run_editor, EDITORS)
+    draws = seeds[:1] if editor in known and not known[editor].stochastic else seeds
+    options = {"batch_size": batch_size, "progress": False}
+    by_seed = [run(editor, backbone, cases, settings, seed=seed, **options) for seed in draws]
     rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        if editor in ANCHORS:
-            edited = run_anchor(editor, backbone, cases, settings, seed=seed, batch_size=batch_size, progress=False)
-        else:
-            edited = run_editor(editor, backbone, cases, settings, seed=seed, batch_size=batch_size, progress=False)
+    for seed, edited in zip(draws, by_seed, strict=True):
         rows += score(edited, cases, parser, arm=label)
-        rows += [{"case": e.case_id, "arm": label, "seed": seed, "metric": "nfe", "value": e.nfe} for e in edited]
-        by_seed.append(edited)
+        for each, case in zip(edited, cases, strict=True):
+            beside = {"nfe": each.nfe, "l1_to_source": (each.image - case.image).abs().mean().item()}
+            named = {"case": case.id, "arm": label, "seed": seed}
+            rows += [{**named, "metric": metric, "value": value} for metric, value in beside.items()]
+    rows += [row | {"seed": seed} for seed in seeds[len(draws) :] for row in rows]
     return Arm(label, editor, by_seed[0], rows)
 
 
@@ -106,15 +113,3 @@ def table_of(arms: Sequence[Arm], cases: Sequence[EditCase]) -> pd.DataFrame:
     """Tidy scores of all arms with the edit type of each case as `stratum`."""
     table = pd.DataFrame([row for arm in arms for row in arm.rows], columns=COLUMNS)
     return table.assign(stratum=table["case"].map({case.id: case.edit_type for case in cases}))
-
-
-def l1_to_source(arms: Sequence[Arm], cases: Sequence[EditCase]) -> pd.DataFrame:
-    """Tidy rows of mean |edited - source| over all pixels, 0 to 1, for the first seed of each arm."""
-    known = {case.id: case for case in cases}
-    rows = [
-        (each.case_id, arm.label, each.recipe["seed"], "l1_to_source", value, known[each.case_id].edit_type)
-        for arm in arms
-        for each in arm.edited
-        for value in ((each.image - known[each.case_id].image).abs().mean().item(),)
-    ]
-    return pd.DataFrame(rows, columns=[*COLUMNS, "stratum"])

@@ -20,7 +20,7 @@ from lib.core.errors import InputError
 from lib.metrics import clip, official, pixels, strict
 from lib.metrics.extractors import ImageEncoder, ImageTextEncoder, PerceptualNet, TokenKeys, reads
 from lib.metrics.identity import identity_score
-from lib.metrics.perceptual import feature_distance
+from lib.metrics.perceptual import feature_distance, lpips
 from lib.metrics.score import METRICS
 
 NAMESPACES = ("pie_official", "strict")
@@ -128,6 +128,8 @@ TABLE: dict[str, Row] = {row.name: row for row in (
         lambda b, x, e: strict.background_lpips(x, b.image, b.mask, e.perceptual)),
     Row("strict/background_lpips_paste", (0, inf), "", "lower", ("mask", "perceptual"), NO_BACKGROUND,
         lambda b, x, e: strict.background_lpips_paste(x, b.image, b.mask, e.perceptual)),
+    Row("strict/lpips_source", (0, inf), "", "lower", ("perceptual",), NEVER,
+        lambda b, x, e: lpips(x, b.image, e.perceptual)),
     Row("strict/over_edit_share", (0, 1), "", "lower", ("mask",), NO_BACKGROUND,
         lambda b, x, e: strict.over_edit_share(x, b.image, b.mask)),
     Row("strict/seam_score", (-1, 1), "", "lower", ("mask",), "the mask has no border",

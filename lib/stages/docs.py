@@ -28,6 +28,9 @@ ATTACHED = re.compile(r"!\[[^\]]*\]\(attachment:[^)]*\)")
 ABSOLUTE = re.compile(
     r"(?<![\w./~-])/(?:home|root|Users|tmp|private|var|usr|opt|mnt|srv)/[^\s`)]*|\b[A-Z]:\\\w[^\s`)]*"
 )
+STRAY = re.compile(
+    r"^ (?=\S)", re.MULTILINE
+)  # one space before a line, where a notebook joined its sentences by spaces
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 
 
@@ -107,7 +110,7 @@ def _page(story: Story, pages: dict[str, str], *, has_picture: bool) -> str:
     if story.metrics:
         numbers = numbers_of(story.metrics[story.arm], digits=3)
         parts.append(f"**{story.arm}**: {', '.join(f'{n.name} {n.value} {n.interval}'.strip() for n in numbers)}")
-    findings = _links(ATTACHED.sub("", story.findings), story.name, pages)
+    findings = STRAY.sub("", _links(ATTACHED.sub("", story.findings), story.name, pages))
     if story.table and story.table not in findings:
         parts += ["## Numbers", story.table]
     if findings:
@@ -141,7 +144,7 @@ def _index(texts: dict[str, str], pages: dict[str, str]) -> str:
         f"{MARK} -->\n# What the notebooks found",
         "Each page is a notebook in short. The notebooks tell the whole.",
     ]
-    for name in sorted(texts, key=lambda name: ("/" in name, name)):
+    for name in sorted(texts, key=lambda name: ("/" in name, *_method_first(name))):
         lines = texts[name].splitlines()
         title = plain(lines[1].removeprefix("# "))
         pieces = [piece for piece in "\n".join(lines[2:]).strip().split("\n\n") if piece]
@@ -149,6 +152,11 @@ def _index(texts: dict[str, str], pages: dict[str, str]) -> str:
         parts += takewhile(lambda piece: not NEXT.match(piece), pieces)
         parts += [piece for piece in pieces if piece.startswith("![Headline figure of ")][:1]
     return "\n\n".join(parts) + "\n"
+
+
+def _method_first(name: str) -> tuple[str, bool, str]:
+    folder, _, own = name.rpartition("/")
+    return folder, own != "method", own
 
 
 def _check_size(folder: Path, files: dict[Path, bytes], gone: set[Path], limit: float) -> None:

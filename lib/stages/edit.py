@@ -37,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line. 0: all well; 2: a bad argument or folder; 3: some cases are listed failures."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if given.editor and not (given.benchmark and given.backbone):
-        parser.error("--editor needs --benchmark and --backbone")
+    if given.editor and (absent := [f"--{name}" for name in ("benchmark", "backbone") if not vars(given)[name]]):
+        parser.error(f"--editor needs {' and '.join(absent)}")
     if not (given.editor or given.merge or given.score or given.retry):
         parser.error("nothing to do: give --editor, or --merge, --score or --retry for a run that is there")
     try:

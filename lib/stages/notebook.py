@@ -28,6 +28,7 @@ from lib.stages.outputs import check_metrics
 from lib.stages.parameters import check_overrides, read_parameters
 from lib.stages.publish import die_with_parent, guard_sources, publish, stage_scratch
 from lib.stages.sources import as_text, read_notebook, strip
+from lib.stages.trouble import as_input_error
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -232,6 +233,12 @@ def main(arguments: list[str] | None = None) -> int:
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except Exception as error:
+        thing = f"notebook {given.name}, whose unfinished work is .scratch/{given.name.replace('/', '.')}"
+        if (trouble := as_input_error(error, thing)) is None:
+            raise
+        print(f"error: {trouble}", file=sys.stderr)
+        return 2
     print(f"{given.name}: {_shown(target / 'executed.ipynb', ROOT)}")
     return 0
 

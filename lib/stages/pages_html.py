@@ -12,7 +12,7 @@ and several such pairs of a cell stand in a grid. An output of HTML may bring th
 import base64
 import html
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,8 @@ STYLER_ID = re.compile(r"\bT_(\d+)(?=_|\b)")  # `normalise` counts the styled ta
 PAIR = re.compile(r"(?P<side>before|after): *\S")
 LONG = 48  # letters in a cell that make its column break its lines
 SMALL = 256  # pixels: a picture of the model's, enlarged without smoothing
-CODE_NAMES = {"parameters": "parameters", "injected-parameters": "parameters of this run"}
+INJECTED = "injected-parameters"  # papermill's tag
+CODE_NAMES = {"parameters": "parameters", INJECTED: "parameters of this run"}
 SHOWN = ("text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/latex", "text/plain")
 
 
@@ -64,14 +65,15 @@ def body_of(notebook: Mapping[str, Any], name: str) -> Body:
             body.headings.append((rank, place, text))
         return f'<h{rank} id="{place}">{text}</h{rank}>'
 
-    for position, cell in enumerate(notebook["cells"]):
+    for position, (cell, place) in enumerate(zip(notebook["cells"], _places(notebook["cells"]), strict=True)):
         source = joined(cell["source"])
         if cell["cell_type"] == "markdown":
-            body.html += f"<section>{TITLE.sub(numbered, _markdown(source, name, cell.get('attachments')))}</section>\n"
+            inside = TITLE.sub(numbered, _markdown(source, name, cell.get("attachments")))
+            body.html += f"<section{place}>{inside}</section>\n"
         elif cell["cell_type"] == "code" and source.strip():
             outputs = "".join(_outputs(cell["outputs"], f"{name}, cell {position}", heading, position))
-            quiet = "" if outputs else ' class="quiet"'
-            body.html += f"<section{quiet}>{_code(source, cell['metadata'].get('tags', []))}{outputs}</section>\n"
+            quiet, inside = "" if outputs else ' class="quiet"', _code(source, cell["metadata"].get("tags", []))
+            body.html += f"<section{place}{quiet}>{inside}{outputs}</section>\n"
     body.html = LINK.sub(_link, TABLE.sub(_table, body.html))
     if outside := OUTSIDE.search(body.html):
         raise InputError(f"page of {name}", found=outside.group()[:120], expected="nothing from a network, no script")
@@ -117,6 +119,13 @@ def _code(source: str, tags: list[str]) -> str:
     return (
         f'<details class="code"><summary>{title}</summary>{highlight(source, PythonLexer(), HtmlFormatter())}</details>'
     )
+
+
+def _places(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where JupyterLab's links to a cell of the notebook in notebooks/ lead: it has no cell of injected parameters."""
+    own = [position for position, cell in enumerate(cells) if INJECTED not in cell.get("metadata", {}).get("tags", [])]
+    names = {position: f' id="cell-id=cell-{count:02d}"' for count, position in enumerate(own)}
+    return [names.get(position, "") for position in range(len(cells))]
 
 
 def _outputs(outputs: list[dict[str, Any]], where: str, heading: str, cell: int) -> Iterator[str]:

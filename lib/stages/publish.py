@@ -56,7 +56,8 @@ def publish(outputs: Mapping[Path, Path]) -> None:
     """Put each finished file or folder (key) in its final place (value): there it is complete or absent, never half.
 
     What lies there already is replaced. The scratch copies stay until `stage_scratch` ends, so that a kill between two
-    outputs costs nothing. InputError, before anything is touched, if one of the outputs is missing.
+    outputs costs nothing. InputError, before anything is touched, if one of the outputs is missing. An error on the way
+    (a full disk) leaves the output that it met as it was, and nothing beside it.
     """
     for source in outputs:
         if not source.exists():
@@ -66,19 +67,33 @@ def publish(outputs: Mapping[Path, Path]) -> None:
     for source, target in outputs.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.parent / f".{target.name}.publishing"
-        _remove(beside)
-        if source.is_dir():
-            shutil.copytree(source, beside, copy_function=_link)
-        else:
-            _link(source, beside)
-        if target.is_dir() and not target.is_symlink():
-            old = target.parent / f".{target.name}.replaced"
-            _remove(old)
-            target.rename(old)
-            beside.rename(target)
-            _remove(old)
-        else:
-            beside.replace(target)
+        try:
+            _put(source, beside, target)
+        except OSError:
+            with suppress(OSError):  # a read-only disk refuses this too, and has nothing to remove
+                _remove(beside)
+            raise
+
+
+def _put(source: Path, beside: Path, target: Path) -> None:
+    """`source` at the place of `target`, by way of `beside`."""
+    _remove(beside)
+    if source.is_dir():
+        shutil.copytree(source, beside, copy_function=_link)
+    else:
+        _link(source, beside)
+    if not target.is_dir() or target.is_symlink():
+        beside.replace(target)
+        return
+    old = target.parent / f".{target.name}.replaced"
+    _remove(old)
+    target.rename(old)
+    try:
+        beside.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    _remove(old)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ def as_input_error(error: Exception, thing: str) -> InputError | None:
         code = re.match(r"\[Errno (\d+)\]", str(reason))
         error = OSError(int(code[1]), os.strerror(int(code[1])), str(place)) if code else error
     if isinstance(error, OSError) and error.errno in DISK:
-        return InputError(
-            f"file {error.filename}" if error.filename else thing, found=error.strerror, expected=EXPECTED
-        )
+        place = error.filename2 or error.filename  # of copying and renaming: where to
+        return InputError(f"file {place}" if place else thing, found=error.strerror, expected=EXPECTED)
     if isinstance(error, sqlite3.OperationalError):
         return InputError(f"{thing}, in DVC's records below .dvc/tmp", found=error, expected=EXPECTED)
     if type(error).__name__ == "SafetensorError":  # by name: safetensors need not be loaded to say what it is not

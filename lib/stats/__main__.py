@@ -2,7 +2,8 @@
 
 `--rank clip` ranks the arms image by image (ties averaged) and prints their mean ranks, `--pareto clip lpips` how sure
 each arm's place on the front of two or more metrics is; `--lower lpips` names the metrics of which less is better.
-The CSV has a row per case, arm, seed and metric (columns case, arm, metric, value; seed if there are several).
+A file of scores has a row per case, arm, seed and metric (columns case, arm, metric, value; seed if there are several),
+in CSV or in Parquet, as `python -m lib.stages.edit --score` writes it. Several files are one table.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from pyarrow.lib import ArrowInvalid
 
 from lib.core.errors import InputError, PalimpsestError
 from lib.stats.multiple import holm
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if stray := set(given.lower) - {given.rank, *given.pareto}:
             raise InputError("--lower", found=f"{sorted(stray)}", expected="metrics of --rank or --pareto")
-        table = read_scores(given.scores)
+        table = pd.concat([read_scores(path) for path in given.scores], ignore_index=True)
         shown = [part(table, given) for asked, part in PARTS.items() if getattr(given, asked)]
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -38,11 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read_scores(path: str | Path) -> pd.DataFrame:
-    """A CSV of tidy scores; without a column seed all rows are of seed 0. InputError if it cannot be read."""
+    """Tidy scores, CSV or .parquet; without a column seed all rows are of seed 0. InputError if they cannot be read."""
     try:
-        table = pd.read_csv(path, dtype={"case": str, "arm": str, "metric": str, "image": str})
+        if Path(path).suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_csv(path, dtype={"case": str, "arm": str, "metric": str, "image": str})
     except FileNotFoundError as error:
         raise InputError(f"file {path}", found="no such file", expected="a CSV of scores") from error
+    except ArrowInvalid as error:
+        raise InputError(f"file {path}", found=error, expected="whole Parquet") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"file {path}", found=error, expected="a CSV in UTF-8 with a header") from error
     return table if "seed" in table.columns else table.assign(seed=0)
@@ -145,7 +152,9 @@ def _text(found: pd.DataFrame) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m lib.stats", description=__doc__.splitlines()[0])
-    parser.add_argument("scores", help="CSV with columns case, arm, metric, value and, if there are several, seed")
+    parser.add_argument(
+        "scores", nargs="+", help="CSV or Parquet: columns case, arm, metric, value and, if there are several, seed"
+    )
     parser.add_argument("--compare", nargs="+", metavar="ARM", help="paired differences: the reference, then rivals")
     parser.add_argument("--metric", nargs="+", metavar="NAME", help="to compare in (default: all of the reference's)")
     parser.add_argument("--rank", metavar="METRIC", help="mean rank of each arm over images, ties averaged")

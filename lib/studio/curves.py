@@ -1,21 +1,26 @@
 """The fidelity–alignment picture: how much of the background each editor pays for how much of the edit."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from scipy.stats import chi2
 
 from lib.stats.bootstrap import Interval, difference_at_equal, per_case
 from lib.studio.figures import EDITOR_MARKS
 
+WITHIN = 0.95  # of an ellipse
 LINES = {"o": "-", "s": "--", "^": ":", "D": "-."}  # an editor's line goes with its mark
 
 
 def trade_off(
     summary: pd.DataFrame,
+    table: pd.DataFrame,
     curves: Mapping[str, Sequence[str]],
     anchors: Sequence[str],
     colours: Mapping[str, str],
@@ -24,42 +29,71 @@ def trade_off(
     x: tuple[str, str] = ("background_psnr", "background PSNR, dB (higher: more kept)"),
     y: tuple[str, str] = ("attribute_accuracy", "attribute accuracy (higher: more edited)"),
 ) -> Figure:
-    """One curve per editor through its settings (95 % bars in both directions), the chosen setting ringed, anchors as
-    crosses.
-    """
+    """One curve per editor through its settings (with 95 % ellipses), the chosen setting ringed, anchors as crosses."""
     rows = summary.set_index(["arm", "metric"])
     figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     for editor, arms in curves.items():
-        points = _points(rows, arms, x[0], y[0])
-        axes.errorbar(
-            points["x"], points["y"], xerr=[points["x"] - points["x_low"], points["x_high"] - points["x"]],
-            yerr=[points["y"] - points["y_low"], points["y_high"] - points["y"]],
-            color=colours[editor], marker=EDITOR_MARKS.get(editor, "o"), markersize=4, linewidth=1.6, elinewidth=0.8,
-            linestyle=LINES[EDITOR_MARKS.get(editor, "o")], capsize=2, label=editor,
-        )  # fmt: skip
+        look = {"color": colours[editor], "marker": EDITOR_MARKS.get(editor, "o"), "label": editor}
+        draw_curve(axes, rows, table, arms, (x[0], y[0]), linestyle=LINES[look["marker"]], **look)
         ring = _points(rows, [chosen[editor]], x[0], y[0])
         axes.plot(ring["x"], ring["y"], "o", markersize=11, markerfacecolor="none", markeredgecolor=colours[editor])
-    _mark_anchors(axes, _points(rows, anchors, x[0], y[0]), anchors)
+    mark_anchors(axes, rows, anchors, (x[0], y[0]))
     axes.set(xlabel=x[1], ylabel=y[1], ylim=(-0.04, 1.06))
-    axes.legend(title="editor (ring: the setting in use)", loc="center right", frameon=False)
+    axes.legend(title="editor (ring: the setting in use)", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     plt.close(figure)  # a cell shows it by ending with it, once
     return figure
 
 
-def _mark_anchors(axes: Axes, points: pd.DataFrame, names: Sequence[str]) -> None:
-    axes.plot(points["x"], points["y"], "x", color="0.35", markersize=7)
-    right = points["x"].max()
-    for name, (px, py) in zip(names, points[["x", "y"]].itertuples(index=False), strict=True):
-        side, shift = ("right", -6) if px > 0.8 * right else ("left", 6)
-        axes.annotate(name, (px, py), xytext=(shift, 5), textcoords="offset points", color="0.35", fontsize=8, ha=side)
+def draw_curve(
+    axes: Axes, rows: pd.DataFrame, table: pd.DataFrame, arms: Sequence[str], metrics: tuple[str, str], **look: Any
+) -> None:
+    """A line through the means of `arms` (rows: a summary by arm and metric), around each its 95 % ellipse."""
+    points = _points(rows, arms, *metrics)
+    axes.plot(points["x"], points["y"], markersize=4, linewidth=1.6, **look)
+    for arm, point in zip(arms, points.itertuples(), strict=True):
+        width, height, angle = ellipse(covariance_of_means(table, arm, metrics))
+        axes.add_patch(
+            Ellipse((point.x, point.y), width, height, angle=angle, color=look["color"], alpha=0.18, linewidth=0)
+        )
+
+
+def covariance_of_means(table: pd.DataFrame, arm: str, metrics: tuple[str, str]) -> np.ndarray:
+    """Covariance [2, 2] of the means over cases of two metrics, cases drawn anew within their stratum.
+
+    What the mean of one metric has no value for counts in the other's alone. Strata of one case add nothing.
+    """
+    values = pd.DataFrame({place: per_case(table, arm, metric) for place, metric in enumerate(metrics)})
+    strata = table.drop_duplicates("case").set_index("case")["stratum"].reindex(values.index)
+    counts = values.count().to_numpy()
+    centred = (values - values.groupby(strata).transform("mean")).fillna(0.0).to_numpy()
+    return centred.T @ centred / np.outer(counts, counts)
+
+
+def ellipse(covariance: np.ndarray) -> tuple[float, float, float]:
+    """Width, height and angle in degrees of the ellipse that holds 95 % of a normal law of this covariance [2, 2]."""
+    variances, directions = np.linalg.eigh(covariance)
+    width, height = 2 * np.sqrt(chi2.ppf(WITHIN, 2) * variances.clip(min=0.0))
+    return float(width), float(height), float(np.degrees(np.arctan2(directions[1, 0], directions[0, 0])))
+
+
+def mark_anchors(axes: Axes, rows: pd.DataFrame, names: Sequence[str], metrics: tuple[str, str]) -> None:
+    """Anchors as crosses. Those far right of all that is drawn yet stand at the edge, with their number."""
+    left, right = axes.get_xlim()
+    points = _points(rows, names, *metrics)
+    near = points["x"][points["x"] < right + (right - left) / 2]
+    edge = max([right, *near]) + 0.12 * (right - left)
+    axes.set_xlim(left, edge)
+    for name, (px, py) in zip(names, points.itertuples(index=False), strict=True):
+        beyond = px > edge
+        at = edge - 0.02 * (edge - left) if beyond else px
+        axes.plot(at, py, ">" if beyond else "x", color="0.35", markersize=6)
+        side, shift = ("right", -6) if at > left + 0.6 * (edge - left) else ("left", 6)
+        text, up = (f"{name} ({px:.0f})", 5) if beyond else (name, 15 if side == "right" else 5)
+        axes.annotate(text, (at, py), xytext=(shift, up), textcoords="offset points", color="0.35", fontsize=8, ha=side)
 
 
 def _points(rows: pd.DataFrame, arms: Sequence[str], x: str, y: str) -> pd.DataFrame:
-    found = []
-    for arm in arms:
-        one, other = rows.loc[(arm, x)], rows.loc[(arm, y)]
-        found.append((one.value, one.low, one.high, other.value, other.low, other.high))
-    return pd.DataFrame(found, columns=["x", "x_low", "x_high", "y", "y_low", "y_high"])
+    return pd.DataFrame([(rows.loc[(arm, x)].value, rows.loc[(arm, y)].value) for arm in arms], columns=["x", "y"])
 
 
 def by_type(

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; their yellow is too pale on white.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-EDITOR_COLOURS: dict[str, str] = {  # editors in colour, anchors in gray; a new editor takes the next of PALETTE
+EDITOR_COLOURS: dict[str, str] = {  # editors in colour, anchors in gray; those that share a figure differ
     "flowedit": "#0072B2",
     "sdedit": "#E69F00",
     "ode-inversion": "#009E73",
     "sync-sde": "#D55E00",
     "lore": "#CC79A7",
     "rf-solver": "#56B4E9",
-    "fireflow": "#0072B2",
-    "rf-inversion": "#E69F00",
-    "uniedit-flow": "#009E73",
+    "fireflow": "#882255",
+    "rf-inversion": "#6E4B00",
+    "uniedit-flow": "#332288",
     "infedit": "#D55E00",
     "kv-edit": "#CC79A7",
     "cyclediffusion": "#56B4E9",

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.editors.anchors import ANCHORS
 from lib.stats.bootstrap import mean_interval, per_case
 from lib.stats.paired import Difference
+from lib.studio.curves import draw_curve, mark_anchors
 from lib.studio.figures import EDITOR_COLOURS, EDITOR_MARKS, FAINT, PALETTE
 from lib.world.edits import GAPS
 
@@ -36,6 +36,7 @@ JITTER = 0.618  # of a golden section: spread out, the same on every run
 
 def tracks(
     summary: pd.DataFrame,
+    table: pd.DataFrame,
     free: Mapping[str, Sequence[str]],
     given: Mapping[str, Sequence[str]],
     anchors: Sequence[str],
@@ -43,13 +44,13 @@ def tracks(
     x: tuple[str, str] = ("background_psnr", "background PSNR, dB (higher: more kept)"),
     y: tuple[str, str] = ("attribute_accuracy", "attribute accuracy (higher: more edited)"),
 ) -> Figure:
-    """Alignment over fidelity in two panels: editors without the mask, editors with it; 95 % bars both ways.
+    """Alignment over fidelity in two panels: editors without the mask, editors with it; 95 % ellipses.
 
     `free` and `given` map a name to its arms along one setting (one arm: a point). Anchors are crosses, those that need
     the mask only beside its owners.
     """
     rows = summary.set_index(["arm", "metric"])
-    figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.4), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.4), sharey=True, layout="constrained")
     looks = (
         (free, {name: EDITOR_COLOURS[name] for name in free}, EDITOR_MARKS),
         (given, GIVEN_COLOURS, GIVEN_MARKS),
@@ -58,18 +59,14 @@ def tracks(
         panels, ("without the mask", "given the mask"), looks, strict=True
     ):
         for name, arms in curves.items():
-            _curve(axes, rows, arms, (x[0], y[0]), colour=colours[name], marker=marks[name], label=name)
-        for name in anchors:
-            if ANCHORS[name].needs_mask and curves is free:
-                continue
-            point = rows.loc[(name, x[0])].value, rows.loc[(name, y[0])].value
-            axes.plot(*point, "x", color="0.35", markersize=6)
-            shift = ("right", -6) if point[0] > 45 else ("left", 6)
-            axes.annotate(
-                name, point, xytext=(shift[1], 5), textcoords="offset points", color="0.35", fontsize=7, ha=shift[0]
-            )
+            look = {"color": colours[name], "marker": marks[name], "linestyle": "--" if marks[name] in "sD" else "-"}
+            draw_curve(axes, rows, table, arms, (x[0], y[0]), label=name, **look)
         axes.set(title=title, xlabel=x[1], ylim=(-0.04, 1.08))
         axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    limits = [axes.get_xlim() for axes in panels]
+    for axes, owned in zip(panels, (False, True), strict=True):
+        axes.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+        mark_anchors(axes, rows, [name for name in anchors if owned or not ANCHORS[name].needs_mask], (x[0], y[0]))
     panels[0].set_ylabel(y[1])
     plt.close(figure)  # a cell shows it by ending with it, once
     return figure
@@ -154,13 +151,3 @@ def differences_figure(found: Mapping[str, Mapping[str, Difference]], titles: Ma
         axes.spines[["top", "right"]].set_visible(False)
     plt.close(figure)
     return figure
-
-
-def _curve(axes: Axes, rows: pd.DataFrame, arms: Sequence[str], metrics: tuple[str, str], **look: str) -> None:
-    points = [[rows.loc[(arm, metric), ["value", "low", "high"]].to_numpy(float) for arm in arms] for metric in metrics]
-    (x, x_low, x_high), (y, y_low, y_high) = (np.array(each).T for each in points)
-    colour, marker, label = look["colour"], look["marker"], look["label"]
-    axes.errorbar(
-        x, y, xerr=[x - x_low, x_high - x], yerr=[y - y_low, y_high - y], color=colour, marker=marker, label=label,
-        markersize=4, linewidth=1.5, elinewidth=0.8, capsize=2, linestyle="--" if marker in "sD" else "-",
-    )  # fmt: skip

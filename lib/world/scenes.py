@@ -6,8 +6,10 @@ What its words leave open (jitter, angle, tone, phase) is kept in it too, so it 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice, repeat
 from random import Random
 
+from lib.core.errors import InputError
 from lib.world.vocabulary import (
     ACCESSORIES,
     BACKGROUNDS,
@@ -20,6 +22,7 @@ from lib.world.vocabulary import (
     PLACES,
     SIZES,
     SKINS,
+    SPLITS,
     STYLES,
     tints_of,
 )
@@ -143,10 +146,13 @@ def sample_scene(rng: Random, objects: int = 1) -> Scene:
 
 
 def sample_scenes(split: str, count: int, *, objects: int = 1, seed: int = 0) -> Iterator[Scene]:
-    """`count` scenes of one split, the same on every run. For "train" no thing is a held-out combination."""
+    """`count` scenes of one split, the same on every run. For "train" no thing is a held-out combination.
+
+    Raises:
+        InputError: for an unknown split, before the first scene is asked for.
+    """
+    if split not in SPLITS:
+        raise InputError("split of scenes", found=repr(split), expected=f"one of {', '.join(SPLITS)}")
     rng = Random(f"{split}/{objects}/{seed}")
-    while count:
-        scene = sample_scene(rng, objects)
-        if scene_split(scene) == split:
-            count -= 1
-            yield scene
+    drawn = (sample_scene(rng, objects) for _ in repeat(None))
+    return islice((scene for scene in drawn if scene_split(scene) == split), count)

@@ -148,13 +148,48 @@ def test_a_missing_folder(tmp_path):
         load_backbone("models/not-yet-trained")
 
 
-def test_a_part_left_out_on_purpose_is_fine(sd3_folder, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "model: found ''; expected a folder in diffusers layout, or the id of a model of the hub"),
+        ("  ", "model: found ' '; expected a folder in diffusers layout"),
+        ("~nosuchuser/x", "path ~nosuchuser/x: found no home folder ~nosuchuser; expected one"),
+        ("lib/" + "b" * 300, f"model lib/{'b' * 300}: found File name too long; expected a folder in diffusers"),
+        ("a/b..c", "model a/b..c: found no such folder, and no name that the hub allows; expected a folder in"),
+    ],
+)
+def test_a_name_that_names_no_place(name: str, said: str):
+    with pytest.raises(InputError) as caught:
+        load_backbone(name)
+    assert str(caught.value).startswith(said)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def without_t5(sd3_folder, tmp_path) -> Path:
     folder = shutil.copytree(sd3_folder, tmp_path / "model")
     _edit_index(folder, text_encoder_3=[None, None], tokenizer_3=[None, None])
     shutil.rmtree(folder / "text_encoder_3")
-    backbone = load_backbone(folder, device="cpu")
+    return folder
+
+
+def test_a_part_left_out_on_purpose_is_fine(without_t5):
+    backbone = load_backbone(without_t5, device="cpu")
     assert backbone.pipe.text_encoder_3 is None
     assert backbone.embed(["{anything}"]).prompt_embeds.shape == (1, tiny.CLIP_TOKENS + 256, 64)
+
+
+def test_without_t5_a_prompt_is_as_long_as_clip_reads(without_t5, sd3):
+    backbone = load_backbone(without_t5, device="cpu")
+    words = ["cat"] * (tiny.CLIP_TOKENS - 2)  # and two end tokens
+    backbone.embed([" ".join(words)])
+    long = " ".join([*words, "cat"])
+    for check in (backbone.check_prompt, lambda prompt: backbone.embed(["a cat", prompt])):
+        with pytest.raises(InputError, match=r"^prompt 'cat cat .*\.\.\.': found 17 tokens; expected at most 16$"):
+            check(long)
+    with pytest.raises(InputError, match="prompt: found None; expected a text"):
+        backbone.check_prompt(None)
+    sd3.check_prompt(long)  # T5 reads what CLIP does not
 
 
 # The hub

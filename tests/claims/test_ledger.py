@@ -11,8 +11,8 @@ from lib.claims.ledger import load_claims, parse_claims
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.editors.registry import editor_named, settings_of
-from lib.metrics.perceptual import feature_distance, lpips
-from lib.metrics.tables import TABLE, score_batch
+from lib.metrics.perceptual import feature_distance
+from lib.metrics.tables import TABLE
 from lib.stages import edit
 
 CLAIM = {
@@ -53,7 +53,8 @@ def test_claims_that_need_weights_say_how_they_are_tested_or_what_is_missing():
     assert {claim.id for claim in weighty} >= {"syncsde-7", "flowedit-10-clip", "lore-6", "lore-7"}
     ways = ("python -m lib.stages.notebook ", "python -m lib.stages.edit ", "no command: ")
     assert all(claim.command.startswith(ways) for claim in weighty)
-    assert all("missing: " in claim.command for claim in weighty if not claim.command.startswith(ways[2]))
+    done = [claim for claim in weighty if not claim.command.startswith(ways[2])]
+    assert all("missing: " in claim.command or "--score" in claim.command for claim in done)
     assert all(claim.command is None for claim in claims if not claim.needs_weights)
 
 
@@ -76,10 +77,19 @@ def test_their_commands_are_commands():
         assert given.out.startswith("runs/edits/")
 
 
+def test_their_scoring_commands_give_the_scores_that_they_name():
+    wanted = re.compile(r"python (-m lib.stages.edit [^,;]*--score[^,;]*), whose summary.csv has ([^,;]+)")
+    scoring = {found for claim in load_claims() if claim.needs_weights for found in wanted.findall(claim.command)}
+    assert len(scoring) == 5
+    for command, scores in scoring:
+        given = edit._parser().parse_args(shlex.split(command)[2:])
+        assert given.score and given.folder
+        assert all(name.startswith(f"{given.namespace}/") and name in TABLE for name in scores.split(" and "))
+
+
 def test_what_missing_parts_name_is_there():
     text = " ".join(claim.command for claim in load_claims() if claim.needs_weights)
-    for function in (score_batch, lpips, feature_distance):
-        assert f"{function.__module__}.{function.__name__}" in text
+    assert f"{feature_distance.__module__}.{feature_distance.__name__}" in text
     for name in re.findall(r"(?:strict|pie_official)/\w+", text):
         assert name in TABLE
     for path in re.findall(r"bench/\w+\.py", text):

@@ -1,4 +1,5 @@
 import json
+from math import inf, nan
 
 import pytest
 
@@ -18,10 +19,13 @@ def test_only_the_ship_level_stops_a_model():
         check_gates(GATES, "toy")
 
 
-@pytest.mark.xfail(strict=True, reason="nan < ship is false, so the gate lets it through")
-def test_a_number_that_is_none_does_not_pass():
-    with pytest.raises(PalimpsestError, match="accuracy is nan"):
-        check_gates([Gate("accuracy", float("nan"), 0.9, 0.9)], "toy")
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_a_number_that_is_none_does_not_pass(value):
+    gate = Gate("accuracy", value, 0.9, 0.9)
+    assert gate.verdict == "failed"
+    said = f"toy does not pass: accuracy is {value:g}, not a finite number, to ship it must be 0.9"
+    with pytest.raises(PalimpsestError, match=f"^{said}$"):
+        check_gates([GATES[0], gate], "toy")
 
 
 def test_metrics_have_four_digits(tmp_path):

@@ -199,3 +199,27 @@ def test_the_two_encoders_share_no_setting_that_makes_them_alike():
     a, b = IdentityATraining(), IdentityBTraining()
     assert a.seed != b.seed
     assert CosineMargin(a).encoder.architecture != SupervisedContrast(b).encoder.architecture
+
+
+@pytest.mark.parametrize(("title", "shipped"), [("identity-a", 1), ("identity-b", 2)])
+def test_the_shipped_seed_keeps_its_augmentation_and_others_have_their_own(title, shipped, tmp_path, monkeypatch):
+    module, settings = TRAININGS[title]
+    assert module.SETTINGS().seed == shipped == identity_data.SHIPPED_SEEDS[title]
+    seen = []
+
+    def noting(seed: int, step: int, stream: str = "") -> torch.Generator:
+        seen.append(step_generator(seed, step, stream).initial_seed())
+        return step_generator(seed, step, stream)
+
+    monkeypatch.setattr(identity_data, "step_generator", noting)
+    monkeypatch.setattr(
+        identity_data, "training_views", lambda *_: (torch.rand(4, 3, 64, 64), torch.tensor([0, 1] * 2))
+    )
+    for seed in (shipped, 3):
+        scratch = tmp_path / str(seed)
+        scratch.mkdir()
+        settings = replace(settings, seed=seed, steps=2)
+        objective = CosineMargin(settings) if title == "identity-a" else SupervisedContrast(settings)
+        identity_data.train(scratch, objective, settings, lambda images, draw: images, title)
+    assert seen[:2] == [0, 1]
+    assert len(set(seen)) == 4

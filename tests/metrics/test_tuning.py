@@ -50,6 +50,27 @@ def test_an_arm_is_the_editor_scored_with_its_evaluations():
     assert [row["value"] for row in arm.rows if row["metric"] == "nfe"] == [arm.nfe] * 6
 
 
+def test_an_editor_without_noise_is_run_once_for_all_seeds():
+    cases, backbone = some_cases(2), Mixture()
+    with backbone.count() as spent:
+        arm = run_arm("ode-inversion", backbone, cases, {"steps": 3}, None, seeds=(4, 7))
+    assert spent.per_image(len(cases)) == arm.nfe
+    of_seed = {seed: [row | {"seed": 0} for row in arm.rows if row["seed"] == seed] for seed in (4, 7)}
+    assert of_seed[4] == of_seed[7]
+    assert len(arm.rows) == 2 * len(of_seed[4])
+
+
+def test_an_arm_says_how_far_its_pictures_are_from_their_sources():
+    cases = some_cases(2)
+    edited = run_arm("sdedit", Mixture(), cases, {"steps": 2}, None)
+    moved = [row["value"] for row in edited.rows if row["metric"] == "l1_to_source"]
+    pairs = zip(edited.edited, cases, strict=True)
+    assert moved == pytest.approx([float((one.image - case.image).abs().mean()) for one, case in pairs])
+    assert min(moved) > 0
+    copied = run_arm("source-copy", Mixture(), cases, None, None).rows
+    assert max(row["value"] for row in copied if row["metric"] == "l1_to_source") < 0.5 / 255  # 8 bits
+
+
 def test_a_table_holds_all_arms_with_the_edit_type():
     cases, plan = some_cases(2), [("sdedit", {"steps": 2}), ("source-copy", None)]
     table = table_of(run_arms(plan, Mixture(), cases, None, labels=["one", "copy"]), cases)

@@ -39,7 +39,7 @@ def story(root: Path, name: str = "flowedit/method") -> Path:
         markdown("## What it costs\n\nnot this"),
         ran("t", output(text_html=PANDAS)),
         markdown("## 3. What was found\n\nOne. $x_t$\n\n### Below\n\n```\n# no heading\n```"),
-        ran("m", output(text_markdown="**Two.**"), output(text_plain="not shown")),
+        ran("m", output(text_markdown="**Two.**\n\n **Three.**"), output(text_plain="not shown")),
         markdown("## Afterwards\n\nnor this"),
         metrics={"sdedit": {"nfe": 1}, "flowedit": {"psnr": 20.5, "psnr_low": 20, "psnr_high": 21, "nfe": 20}},
     )
@@ -61,7 +61,10 @@ def test_a_page_tells_the_notebook_in_short(tmp_path: Path) -> None:
     assert "![Headline figure of flowedit/method](flowedit-method.png)" in text
     assert "**flowedit**: PSNR 20.5 [20, 21], NFE 20" in text
     assert f"{TABLE}\n| flowedit | 0.81 [0.77, 0.84] | 200 |" in text
-    assert "## What was found\n\nOne. $x_t$\n\n### Below\n\n```\n# no heading\n```\n\n**Two.**\n\n---" in text
+    assert (
+        "## What was found\n\nOne. $x_t$\n\n### Below\n\n```\n# no heading\n```\n\n**Two.**\n\n**Three.**\n\n---"
+        in text
+    )
     for absent in ("not this", "nor this", "not shown", "More."):
         assert absent not in text
 
@@ -69,9 +72,12 @@ def test_a_page_tells_the_notebook_in_short(tmp_path: Path) -> None:
 def test_the_index_names_every_page_and_every_link_leads_somewhere(tmp_path: Path) -> None:
     story(tmp_path)
     make(tmp_path, "start", markdown("# Start\n\n**Bold** begins it."))
+    make(tmp_path, "flowedit/ablation", markdown("# What of it matters"))
     export_docs(tmp_path)
     index = (tmp_path / "docs" / "README.md").read_text()
-    assert index.index("[Start](start.md)") < index.index("[FlowEdit, *tested*](flowedit-method.md)")
+    places = [index.index(f"({page}.md)") for page in ("start", "flowedit-method", "flowedit-ablation")]
+    assert places == sorted(places)
+    assert "[Start](start.md)" in index and "[FlowEdit, *tested*](flowedit-method.md)" in index
     assert "**Bold** begins it." in index
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "a.py").touch()

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib.core.errors import InputError, PalimpsestError
+from lib.stages import notebook as stage
 from lib.stages.notebook import run_notebook
 
 from .conftest import PARAMETERS, Project
@@ -70,6 +73,43 @@ def test_a_failing_cell_is_one_last_line(
     failed = json.loads((project.root / ".scratch" / "two" / "failed.ipynb").read_text())
     assert any(output["output_type"] == "error" for cell in failed["cells"] for output in cell.get("outputs", []))
     assert not (project.root / "runs" / "two").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"),
+         "error: notebook a/b, whose unfinished work is .scratch/a.b: found No space left on device; expected a disk"),
+        (OSError(errno.EROFS, "Read-only file system", "runs/a/b/.executed.ipynb.publishing"),
+         "error: file runs/a/b/.executed.ipynb.publishing: found Read-only file system; expected a disk with room"),
+        (OSError(errno.ENOSPC, "No space left on device", ".scratch/a.b/w", None, "runs/a/b/.w.publishing"),
+         "error: file runs/a/b/.w.publishing: found No space left on device; expected a disk with room"),
+        (shutil.Error([("a/w", "runs/w", "[Errno 28] No space left on device: 'a/w' -> 'runs/w'")]),
+         "error: file runs/w: found No space left on device; expected a disk with room"),
+    ],
+)  # fmt: skip
+def test_what_the_disk_did_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, said: str
+) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stage, "run_notebook", run)
+    monkeypatch.setattr(stage, "die_with_parent", lambda: None)
+    assert stage.main(["a/b"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "No such file"), KeyError("a fault of ours")])
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(stage, "run_notebook", run)
+    monkeypatch.setattr(stage, "die_with_parent", lambda: None)
+    with pytest.raises(type(error)):
+        stage.main(["a/b"])
 
 
 @pytest.mark.parametrize(

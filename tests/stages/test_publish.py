@@ -1,4 +1,6 @@
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +105,72 @@ def test_publishing_needs_all_outputs_before_it_touches_one(tmp_path: Path) -> N
     with pytest.raises(InputError, match="output b"):
         publish({tmp_path / "a": tmp_path / "out" / "a", tmp_path / "b": tmp_path / "out" / "b"})
     assert not (tmp_path / "out").exists()
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_a_copy(source: str, target: str) -> None:
+    Path(target).write_bytes(Path(source).read_bytes()[:1])
+    full()
+
+
+def link_refused(*_: object) -> None:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))  # another file system, so that bytes are copied
+
+
+@pytest.mark.parametrize("failing", ["copy", "rename"])
+@pytest.mark.parametrize("before", [None, "old"])
+@pytest.mark.parametrize("folder", [True, False])
+def test_a_disk_that_fills_while_publishing_leaves_nothing_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, before: str | None, folder: bool
+) -> None:
+    def make(place: Path, content: str) -> None:
+        file = place / "weights" if folder else place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+    def contents() -> dict[str, str]:
+        files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+        return {path.relative_to(tmp_path / "out").as_posix(): path.read_text() for path in files}
+
+    rename = Path.rename
+
+    def rename_of_new_ones(self: Path, target: Path) -> Path:
+        return full() if self.name.endswith(".publishing") else rename(self, target)
+
+    name = "m/weights" if folder else "m"
+    source, target = tmp_path / "in" / "m", tmp_path / "out" / "m"
+    make(source, "new")
+    if before:
+        make(target, before)
+    with monkeypatch.context() as patch:
+        if failing == "copy":
+            patch.setattr(os, "link", link_refused)
+            patch.setattr(shutil, "copy2", half_a_copy)
+        else:
+            patch.setattr(Path, "replace", full)
+            patch.setattr(Path, "rename", rename_of_new_ones)
+        with pytest.raises(OSError, match="No space left on device"):
+            publish({source: target})
+    assert contents() == ({name: before} if before else {})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == (["m"] if before else [])
+    publish({source: target})
+    assert contents() == {name: "new"}
+
+
+def test_a_disk_that_refuses_the_cleaning_too_is_heard_for_what_it_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: read_only() if self.exists() else None)
+    with pytest.raises(OSError, match="No space left on device"):
+        publish({tmp_path / "a": tmp_path / "out" / "a"})
 
 
 def test_a_kill_between_two_outputs_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,6 +154,13 @@ def test_links_between_notebooks_lead_from_page_to_page(tmp_path: Path) -> None:
     assert '<a href="../lib/a.py">file</a>' in shown
 
 
+def test_a_link_to_a_cell_of_the_notebook_leads_to_it(tmp_path: Path) -> None:
+    cells = [markdown("# T"), ran("a = 1", tags=("parameters",)), ran("a = 2", tags=("injected-parameters",))]
+    shown = page(tmp_path, *cells, markdown("[below](start.ipynb#cell-id=cell-03)"), markdown("here"))
+    assert '<a href="start.html#cell-id=cell-03">below</a>' in shown
+    assert '<section id="cell-id=cell-03"><p>here</p></section>' in "".join(shown.split("\n"))
+
+
 def test_styled_tables_of_two_cells_keep_their_own_styles(tmp_path: Path) -> None:
     styled = "<style>#T_0_row0 { color: red }</style><table id='T_0'><tr><td id='T_0_row0'>1</td></tr></table>"
     shown = page(tmp_path, ran("a", output(text_html=styled)), ran("b", output(text_html=styled)))

@@ -116,13 +116,14 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, error):
         stage.main(["toy"])
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("place", [9, -3])  # of the head, of a tensor
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, capsys, place):
     def run(scratch, settings):
         model = torch.nn.Linear(2, 2)
         Run(scratch, model, []).save()
         checkpoint = scratch / "checkpoint.safetensors"
         content = bytearray(checkpoint.read_bytes())
-        content[9] ^= 0xFF
+        content[place] ^= 0xFF
         checkpoint.write_bytes(content)
         return Run(scratch, model, [])
 
@@ -134,8 +135,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stage, "training_code", lambda name: [])
     assert stage.main(["toy"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: training toy, whose unfinished work is .scratch/toy (removing that begins anew): ")
-    assert "found damaged weights" in said
+    assert said.startswith(f"error: checkpoint {tmp_path}/.scratch/toy/checkpoint.safetensors: found damaged weights (")
+    assert said.endswith("; expected a whole file (removing it begins anew)\n")
+    assert len(said.splitlines()) == 1
 
 
 def test_the_code_of_a_training_is_what_it_runs_through():

@@ -37,6 +37,20 @@ def test_a_table_is_printed(scores, capsys):
     assert rest[-1].startswith("a − b over cases; 95% BCa intervals, within strata of type; p by sign flips")
 
 
+def test_scores_of_several_runs_are_one_table(scores, tmp_path, capsys):
+    main([str(scores), "--rank", "clip", *QUICK])
+    wanted = capsys.readouterr().out
+    table = pd.read_csv(scores, dtype={"case": str}).assign(seed=0)
+    parts = [tmp_path / f"{arm}.parquet" for arm in ("lore", "rf-solver", "fireflow")]
+    for part in parts:
+        table[table["arm"] == part.stem].to_parquet(part)
+    assert main([*map(str, parts), "--rank", "clip", *QUICK]) == 0
+    assert capsys.readouterr().out == wanted
+    parts[0].write_bytes(b"PAR1 no more")
+    assert main([str(parts[0]), "--rank", "clip"]) == 2
+    assert f"file {parts[0]}" in capsys.readouterr().err
+
+
 def test_all_metrics_against_all_rivals_with_holm_over_the_rows(scores):
     found = difference_table(read_scores(scores), ["lore", "rf-solver", "fireflow"], resamples=100)
     assert found[["metric", "b"]].to_numpy().tolist() == [

@@ -247,7 +247,11 @@ def test_both_tracks_have_a_panel_and_masked_anchors_only_one() -> None:
     arms = ["sdedit", "lore@renoise=0", "lore@renoise=0.9", "pixel-paste", "source-copy"]
     rows = [(arm, metric, 0.5, 0.4, 0.6) for arm in arms for metric in ("background_psnr", "attribute_accuracy")]
     summary = pd.DataFrame(rows, columns=["arm", "metric", "value", "low", "high"])
-    figure = tracks(summary, {"sdedit": ["sdedit"]}, {"lore": arms[1:3]}, arms[3:])
+    table = pd.DataFrame(
+        [(case, arm, 0, metric, value, 0) for arm, metric, *_ in rows for case, value in (("a", 0.4), ("b", 0.6))],
+        columns=["case", "arm", "seed", "metric", "value", "stratum"],
+    )
+    figure = tracks(summary, table, {"sdedit": ["sdedit"]}, {"lore": arms[1:3]}, arms[3:])
     free, given = figure.axes
     named = [[text.get_text() for text in axes.texts] for axes in (free, given)]
     assert named == [["source-copy"], ["pixel-paste", "source-copy"]]

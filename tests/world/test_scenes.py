@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from lib.core.errors import InputError
 from lib.world.scenes import (
     Scene,
     Thing,
@@ -37,6 +38,21 @@ def test_a_sample_does_not_depend_on_how_many_are_asked_for(split, objects):
     assert hundred[:10] == list(sample_scenes(split, 10, objects=objects))
     assert len(set(hundred)) == len(hundred) == 100
     assert hundred[:10] != list(sample_scenes(split, 10, objects=objects, seed=1))
+
+
+def test_an_unknown_split_is_refused_at_once():
+    with pytest.raises(InputError, match=r"^split of scenes: found 'validation'; expected one of train, tune, test$"):
+        sample_scenes("validation", 1)
+    with pytest.raises(InputError, match="found 'Train'"):
+        sample_scenes("Train", 0, objects=2)
+
+
+def test_samples_are_the_first_of_the_split_in_the_order_of_the_draws():
+    rng = Random("tune/2/3")
+    drawn = [sample_scene(rng, 2) for _ in range(300)]
+    wanted = [scene for scene in drawn if scene_split(scene) == "tune"][:20]
+    assert list(sample_scenes("tune", 20, objects=2, seed=3)) == wanted
+    assert list(sample_scenes("tune", 0)) == []
 
 
 @pytest.mark.parametrize("objects", [1, 2])
