@@ -1,6 +1,7 @@
 """One picture file in, one edited picture out: the shortest way to an edit of one's own.
 
-python -m lib.editors.picture docs/cat.png "a cat on a pink background" "a dog on a pink background" dog.png
+python -m lib.editors.picture docs/cat.png "a small blue cat on the left of a plain purple background" \\
+    "a small blue dog on the left of a plain purple background" dog.png
 """
 
 import argparse

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib.core.errors import InputError
@@ -24,6 +25,7 @@ from lib.core.paths import resolve
 CLIP, DINO, DINO2 = "openai/clip-vit-large-patch14", "facebook/dino-vitb8", "facebook/dinov2-base"
 VIT_SIDE = 224
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of images in [0, 1]
+LPIPS_HEADS = Path(__file__).with_name("lpips_heads.safetensors")  # of LPIPS 0.1: <net>/<layer> -> [channels]
 TRUNKS = {"squeeze": ("SqueezeNet", 17), "alex": ("Alexnet", 31), "vgg": ("Vgg16", 16)}  # class, smallest image side
 
 
@@ -83,8 +85,8 @@ def reads(encoder: ImageTextEncoder, text: str) -> bool:
 class LPIPSNet:
     """LPIPS of one name as a `PerceptualNet`: "squeeze" (PIE-Bench's), "alex" (the usual one) or "vgg".
 
-    The heads are the published ones, inside torchmetrics. The trunk is torchvision's with ImageNet's weights, unless a
-    torchmetrics trunk of that name is given.
+    The heads are the published ones, beside this file (torchmetrics has them pickled). The trunk is torchvision's with
+    ImageNet's weights, unless a torchmetrics trunk of that name is given.
     """
 
     def __init__(self, name: str = "squeeze", device: str = "cpu", trunk: nn.Module | None = None) -> None:
@@ -96,9 +98,8 @@ class LPIPSNet:
         class_name, self.smallest = TRUNKS[name]
         with _weights_of(f"LPIPS net {name}"):
             self._trunk = (trunk or getattr(lpips, class_name)(pretrained=True)).to(device).eval()
-        file = Path(lpips.__file__).parent / "lpips_models" / f"{name}.pth"
-        heads = torch.load(file, map_location="cpu", weights_only=True)
-        self.heads = [heads[key].flatten() for key in sorted(heads)]  # lin0 to lin6
+        heads = load_file(LPIPS_HEADS)
+        self.heads = [heads[key] for key in sorted(heads) if key.startswith(f"{name}/")]  # squeeze/0 to squeeze/6
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Sequence[Tensor]:

@@ -231,7 +231,12 @@ def test_open_clip_opens_a_folder_of_its_layout(tmp_path):
 
 @pytest.mark.parametrize("name", ["squeeze", "alex", "vgg"])
 def test_the_published_heads(name):
-    net = LPIPSNet(name, trunk=nn.Identity())
+    from torchmetrics.functional.image.lpips import _NoTrainLpips
+
+    net, reference = LPIPSNet(name, trunk=nn.Identity()), _NoTrainLpips(net=name, pnet_rand=True)
+    for layer, head in enumerate(net.heads):
+        assert head.equal(getattr(reference, f"lin{layer}").model[1].weight.detach().flatten())
+    assert len(net.heads) == reference.L
     widths = {"squeeze": [64, 128, 256, 384, 384, 512, 512], "alex": [64, 192, 384, 256, 256]}
     assert [len(head) for head in net.heads] == widths.get(name, [64, 128, 256, 512, 512])
     assert all((head >= 0).all() for head in net.heads)
