@@ -161,7 +161,7 @@ def measure(
         _edit(editors[0], backbone, batch, steps)  # warms up
         for repeat in range(repeats):
             for editor in editors:
-                backbone._embed_cached.cache_clear()  # so that every repeat embeds its prompts
+                backbone.forget_prompts()  # so that every repeat embeds them
                 samples[editor.name].append(_sample(editor, backbone, batch, steps, clock, before=repeat % 2 == 0))
     return {name: summary(taken) for name, taken in samples.items()}
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Hook = Callable[[int, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (layer, q, k, v) -> (k, v)
 
+Recorded = dict[int, tuple[Tensor | None, Tensor]]  # keys and values by layer
+
 SHARED = ("none", "all", "image", "masked")  # what of the recorded values comes back; see `Sharing`
 HEADS_AT_ONCE = 4  # of the text-column maps: 34 MB of float32 for each image at 1024 x 1024 pixels
 
@@ -173,6 +175,17 @@ def one_row_per_image(backbone: Backbone, *guidances: float) -> None:
 # Sharing of keys and values
 
 
+class Recorder:
+    """A hook that changes nothing and notes keys (None unless asked for) and values of each layer in `taken`."""
+
+    def __init__(self, taken: Recorded, *, keys: bool) -> None:
+        self.taken, self.keys = taken, keys
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.taken[layer] = (k.detach() if self.keys else None, v.detach())
+        return k, v
+
+
 class Sharing:
     """Values, and keys if asked for, that are recorded on the way up and put back on the way down.
 
@@ -202,7 +215,7 @@ class Sharing:
             raise InputError("mask of the cases", found="none", expected="one, for masked sharing")
         self.backbone, self.layers, self.intervals, self.mode = backbone, layers, intervals, mode
         self.mask, self.keys, self.late = mask, keys, late
-        self._recorded: dict[tuple[int, str], dict[int, tuple[Tensor | None, Tensor]]] = {}
+        self._recorded: dict[tuple[int, str], Recorded] = {}
 
     @property
     def active(self) -> bool:
@@ -213,7 +226,8 @@ class Sharing:
         index = interval if self.late or stage == "mid" else interval + 1
         if not self.active or index >= self.intervals:
             return nullcontext()
-        return hooked(self.backbone, self.layers, partial(self._record, self._recorded.setdefault((index, stage), {})))
+        taken = self._recorded.setdefault((index, stage), {})
+        return hooked(self.backbone, self.layers, Recorder(taken, keys=self.keys))
 
     def down(self, interval: int, stage: str) -> AbstractContextManager[None]:
         """Put back inside the block what was recorded for this evaluation, if anything was."""
@@ -227,11 +241,7 @@ class Sharing:
             with self.up(-1, "first"):
                 self.backbone.velocity(x, t, cond)
 
-    def _record(self, kept: dict, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        kept[layer] = (k.detach() if self.keys else None, v.detach())
-        return k, v
-
-    def _put_back(self, kept: dict, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def _put_back(self, kept: Recorded, layer: int, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         old_k, old_v = kept[layer]
         return (self._mix(k, old_k) if self.keys else k), self._mix(v, old_v)
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lib.backbones.kept import Kept
 from lib.core.errors import InputError
 from lib.core.images import check_images
 from lib.core.recipe import hash_folder
 
 GUIDANCE_MODES = ("distilled", "classifier-free")
 LEVEL_GAP = 1e-3  # a level this close under `start` is `start`: .95 means the .9499 of FLUX at 1024 x 1024
-CACHED_PROMPTS = 128  # a FLUX prompt of 512 tokens takes 4 MB in bfloat16
+PROMPT_BYTES = 2**29  # of embeddings kept: 128 prompts of FLUX.1-dev, 512 tokens in bfloat16, or all of a tiny model
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class Backbone(ABC):
         self.guidance_mode = self._choose_guidance(guidance_mode)
         self._folder, self._revision = folder, revision
         self._counters: list[Counter] = []
-        self._embed_cached = lru_cache(CACHED_PROMPTS)(self._embed_alone)
+        self._prompts: Kept[tuple[Tensor, Tensor]] = Kept(PROMPT_BYTES)
 
     # What differs between models
 
@@ -212,15 +213,23 @@ class Backbone(ABC):
         return self._transform(x.to(self.device, self.dtype), levels, cond, guidance).float()
 
     def _rows(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        rows = [self._embed_cached(prompt) for prompt in prompts]
+        rows = [self._embed_once(prompt) for prompt in prompts]
         prompt_embeds, pooled = zip(*rows, strict=True)
         # Copies, also of a single row: a tensor made in inference mode and kept here could enter no training.
         return torch.cat(prompt_embeds), torch.cat(pooled)
 
-    def _embed_alone(self, prompt: str) -> tuple[Tensor, Tensor]:
-        self.check_prompt(prompt)
-        with torch.no_grad():
-            return self._embed_prompt(prompt)
+    def _embed_once(self, prompt: str) -> tuple[Tensor, Tensor]:
+        found = self._prompts.get(prompt) if isinstance(prompt, str) else None
+        if found is None:
+            self.check_prompt(prompt)
+            with torch.no_grad():
+                found = self._embed_prompt(prompt)
+            self._prompts.put(prompt, found, sum(part.nbytes for part in found))
+        return found
+
+    def forget_prompts(self) -> None:
+        """Drop the embeddings that are kept, after the text encoders have changed."""
+        self._prompts.clear()
 
     def check_prompt(self, prompt: str) -> None:
         """InputError if a prompt is no text, too long for the T5 tokenizer, or holds characters unknown to it.

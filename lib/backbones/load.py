@@ -24,6 +24,7 @@ from lib.backbones.base import Backbone
 from lib.backbones.flux import FluxBackbone
 from lib.backbones.sd3 import SD3Backbone
 from lib.core.errors import InputError
+from lib.core.memory import keep_freed_memory
 from lib.core.paths import ROOT, resolve
 
 BACKBONES: dict[str, type[Backbone]] = {"FluxPipeline": FluxBackbone, "StableDiffusion3Pipeline": SD3Backbone}
@@ -60,6 +61,8 @@ def load_backbone(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if offload and device.type == "cpu":
         raise InputError(f"offload of {name}", found="the CPU as its device", expected="a GPU")
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     left_out = {part: None for part, origin in index.items() if origin == [None, None]}
     try:

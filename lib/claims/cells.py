@@ -15,22 +15,14 @@ from typing import Any
 from lib.claims.ledger import Claim
 from lib.core.paths import ROOT
 
-EQUAL, CURVES, TYPES = "at_equal_fidelity(table", "figure = trade_off(", "figure = by_type("
-MIXTURE, LENGTHS, ATTENTION = "mixture_table(points)", 'y="l1_to_source"', "attention_rows("
+CURVES, TYPES = "figure = trade_off(", "figure = by_type("
+MIXTURE, ATTENTION = "mixture_table(points)", "attention_rows("
 WORDS: Mapping[str, str] = {
-    "flowedit-10-sdedit": EQUAL,
-    "flowedit-10-ode-inversion": EQUAL,
     "flowedit-11-toy": MIXTURE,
     "flowedit-14-alignment": CURVES,
     "flowedit-14-fidelity": CURVES,
     "flowedit-16-pose": TYPES,
     "flowedit-16-background": TYPES,
-    "syncsde-1-sdedit": EQUAL,
-    "syncsde-1-rf-inversion": EQUAL,
-    "syncsde-1-rf-solver": EQUAL,
-    "syncsde-1-fireflow": EQUAL,
-    "syncsde-2-flowedit": LENGTHS,
-    "syncsde-2-fireflow": LENGTHS,
     "syncsde-3-flowedit": CURVES,
     "syncsde-3-fireflow": CURVES,
     "syncsde-6-alignment": CURVES,

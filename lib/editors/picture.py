@@ -5,9 +5,11 @@ python -m lib.editors.picture docs/cat.png "a small blue cat on the left of a pl
 """
 
 import argparse
+import logging
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from lib.core.errors import InputError, PalimpsestError
 from lib.core.images import fit_to, load_image, load_mask, save_png
 from lib.editors.registry import EDITORS
 from lib.editors.run import Edited, run_editor
+
+LOG = logging.getLogger(__name__)
 
 
 def edit_picture(
@@ -39,6 +43,7 @@ def edit_picture(
     read. The mask has the size of the picture as it is opened, and goes the same way.
     Raises InputError, with nothing written, for a bad file, prompt, editor, setting, backbone or place to write to;
     files and places are looked at before the backbone is loaded.
+    Logs a note on a picture larger than those the model was trained on, and on words that its tokenizer spells out.
     """
     _check_place(Path(out))
     if max_side is not None and max_side < 1:
@@ -48,6 +53,8 @@ def edit_picture(
     model = backbone if isinstance(backbone, Backbone) else load_backbone(backbone)
     image = fit_to(image, model.multiple, max_side)
     region = None if region is None else fit_to(region, model.multiple, max_side)
+    for doubt in doubts(model, (image.shape[1], image.shape[2]), source_prompt, target_prompt):
+        LOG.warning("note: %s", doubt)
     case = EditCase(
         id=Path(picture).stem,
         image=image,
@@ -63,6 +70,28 @@ def edit_picture(
     except OSError as error:
         raise InputError(f"file {out}", found=error.strerror, expected="a place to write to") from error
     return edited
+
+
+def side_of(backbone: Backbone) -> int:
+    """The side in pixels of the square pictures that the model's autoencoder was trained on; 64 if it does not say."""
+    return int(getattr(backbone.pipe.vae.config, "sample_size", None) or 64)
+
+
+def doubts(model: Backbone, size: tuple[int, int], *prompts: str) -> Iterator[str]:
+    """What the model will take without complaint and most likely not do well: a line for each."""
+    side, (height, width) = side_of(model), size
+    if max(size) > side:
+        yield f"{model.name} was trained on pictures of {side} x {side} pixels, this one has {height} x {width}"
+    tokenizer = model._t5_tokenizer()
+    words = dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt))
+    spelt = [word for word in words if tokenizer is not None and _spelt_out(tokenizer, word)]
+    if spelt:
+        yield f"{model.name} does not know, and reads letter by letter: {', '.join(spelt)}"
+
+
+def _spelt_out(tokenizer: Any, word: str) -> bool:
+    pieces = [piece.strip("▁") for piece in tokenizer.tokenize(word)]
+    return [piece for piece in pieces if piece] == list(word)
 
 
 def _check_place(out: Path) -> None:

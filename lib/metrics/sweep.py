@@ -88,12 +88,13 @@ def run_arms(
     parser: Parser | None,
     *,
     labels: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] = (0,),
     batch_size: int = 32,
 ) -> list[Arm]:
     """`run_arm` for each (editor, settings) of a plan, with one progress bar (none in headless runs).
 
-    Two arms of one editor with equal settings are run once, and have equal scores under both labels.
+    `seeds` are those of every arm, or given by label. Two arms of one editor with equal settings are run once, with the
+    seeds of the first, and have equal scores under both labels.
     """
     names = labels or [label_of(editor, settings or {}) for editor, settings in plan]
     bar = tqdm(list(zip(names, plan, strict=True)), desc="arms", unit="arm", disable=None)
@@ -102,8 +103,9 @@ def run_arms(
     for label, (editor, settings) in bar:
         key = f"{editor} {sorted((settings or {}).items())}"
         if key not in made:
+            draws = seeds[label] if isinstance(seeds, Mapping) else seeds
             made[key] = run_arm(
-                editor, backbone, cases, settings, parser, label=label, seeds=seeds, batch_size=batch_size
+                editor, backbone, cases, settings, parser, label=label, seeds=draws, batch_size=batch_size
             )
         arms.append(replace(made[key], label=label, rows=[row | {"arm": label} for row in made[key].rows]))
     return arms

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 
 from lib.core.errors import PalimpsestError
-from lib.stages.trouble import RAISED, as_input_error
+from lib.stages.trouble import in_one_line
 
 SCALE = "default"  # what is committed, and what the results in git were made at
 
@@ -13,14 +13,10 @@ SCALE = "default"  # what is committed, and what the results in git were made at
 def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
-        return _run(given) or 0
+        with in_one_line(f"what `{given.verb}` writes"):
+            return _run(given) or 0
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RAISED as error:
-        if (trouble := as_input_error(error, f"what `{given.verb}` writes")) is None:
-            raise
-        print(f"error: {trouble}", file=sys.stderr)
         return 2
 
 

@@ -28,7 +28,7 @@ from lib.stages.outputs import check_metrics
 from lib.stages.parameters import check_overrides, read_parameters
 from lib.stages.publish import die_with_parent, guard_sources, publish, stage_scratch
 from lib.stages.sources import as_text, read_notebook, strip
-from lib.stages.trouble import as_input_error
+from lib.stages.trouble import in_one_line
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -227,18 +227,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--into", type=Path, help="publish here instead of runs/<name>")
     given = parser.parse_args(arguments)
     die_with_parent()
+    unfinished = f".scratch/{given.name.replace('/', '.')}"
     try:
-        into = given.into.resolve() if given.into else None
-        target = run_notebook(given.name, dict(_setting(text) for text in given.set), into=into)
+        with in_one_line(f"notebook {given.name}, whose unfinished work is {unfinished}"):
+            into = given.into.resolve() if given.into else None
+            target = run_notebook(given.name, dict(_setting(text) for text in given.set), into=into)
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
-    except Exception as error:
-        thing = f"notebook {given.name}, whose unfinished work is .scratch/{given.name.replace('/', '.')}"
-        if (trouble := as_input_error(error, thing)) is None:
-            raise
-        print(f"error: {trouble}", file=sys.stderr)
-        return 2
     print(f"{given.name}: {_shown(target / 'executed.ipynb', ROOT)}")
     return 0
 

@@ -116,6 +116,7 @@ def _reasons(stage: Any) -> tuple[str, ...]:
         for kind, changes in entry.items():
             for name, state in changes.items():
                 state = ", ".join(f"{key} {what}" for key, what in state.items()) if isinstance(state, dict) else state
+                state = "not there" if state == "deleted" else state  # or never made
                 reasons.append(f"{name}: {state}" if kind == "changed deps" else f"its output {name}: {state}")
     return tuple(reasons) or ("its outputs are neither here nor shipped",)
 

@@ -10,10 +10,11 @@ from dataclasses import asdict, fields
 from importlib import import_module
 
 from lib.core.errors import InputError, PalimpsestError
+from lib.core.memory import keep_freed_memory
 from lib.stages.config import load_section
 from lib.stages.imports import closure
 from lib.stages.publish import die_with_parent, guard_sources, publish, stage_scratch
-from lib.stages.trouble import as_input_error
+from lib.stages.trouble import in_one_line
 from lib.world.fingerprint import world_fingerprint
 
 TRAININGS = ("autoencoder", "parser", "flow", "clip", "identity_a", "identity_b")
@@ -61,17 +62,13 @@ def train(name: str) -> None:
 def main(arguments: list[str]) -> int:
     """Command line; the last line of an error names the thing, what was found and what was expected."""
     die_with_parent()
+    keep_freed_memory()
     name = " ".join(arguments)
     try:
-        train(name)
+        with in_one_line(f"training {name}, whose unfinished work is .scratch/{name} (removing that begins anew)"):
+            train(name)
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except Exception as error:
-        thing = f"training {name}, whose unfinished work is .scratch/{name} (removing that begins anew)"
-        if (trouble := as_input_error(error, thing)) is None:
-            raise
-        print(f"error: {trouble}", file=sys.stderr)
         return 2
     return 0
 

@@ -5,12 +5,24 @@ import os
 import re
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lib.core.errors import InputError
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 EXPECTED = "a disk with room, and leave to write there"
-RAISED = (OSError, sqlite3.OperationalError)  # what a disk may make of any reading or writing
+
+
+@contextmanager
+def in_one_line(thing: str) -> Iterator[None]:
+    """Trouble inside the block leaves it as the InputError that `as_input_error` makes of it; all else passes."""
+    try:
+        yield
+    except Exception as error:
+        if (trouble := as_input_error(error, thing)) is None:
+            raise
+        raise trouble from error
 
 
 def as_input_error(error: Exception, thing: str) -> InputError | None:

@@ -13,6 +13,7 @@ from lib.bench.cases import EditCase
 from lib.core.errors import InputError
 from lib.core.images import fit_to, load_image
 from lib.core.paths import resolve
+from lib.editors.picture import side_of
 
 if TYPE_CHECKING:
     from lib.backbones.base import Backbone
@@ -23,11 +24,6 @@ def choose(cases: Sequence[EditCase], index: int) -> EditCase:
     if not 0 <= index < len(cases):
         raise InputError("case", found=index, expected=f"a number from 0 to {len(cases) - 1}")
     return cases[index]
-
-
-def side_of(backbone: Backbone) -> int:
-    """The side in pixels of the square pictures that the model's autoencoder was trained on; 64 if it does not say."""
-    return int(getattr(backbone.pipe.vae.config, "sample_size", None) or 64)
 
 
 def at_size(case: EditCase, backbone: Backbone) -> EditCase:

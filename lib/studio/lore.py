@@ -139,15 +139,21 @@ def loss_curve(
     return pd.DataFrame(rows, columns=["case", "iterations", "loss"])
 
 
+@torch.no_grad()
 def distance_rows(backbone: Backbone, cases: Sequence[EditCase], arm: str) -> pd.DataFrame:
-    """`text_distance` of each replacement in the rows of an arm: 1 - cos of the pooled embeddings of both nouns."""
-    swaps = [case for case in cases if case.edit_type == REPLACE]
-    sides = [
-        backbone.embed([str(case.extras[name]) for case in swaps]).pooled.float()
-        for name in ("source_object", "target_object")
-    ]
-    found = 1 - torch.nn.functional.cosine_similarity(*sides)
-    rows = [(case.id, arm, 0, "text_distance", value) for case, value in zip(swaps, found.tolist(), strict=True)]
+    """How far each replacement's right answer is from its source, in the rows of an arm.
+
+    `text_distance`: 1 - cos of the pooled embeddings of both nouns; `visual_distance`: mean |difference| of the
+    autoencoder's latents inside the mask.
+    """
+    rows: list[tuple[str, str, int, str, float]] = []
+    for case in (case for case in cases if case.edit_type == REPLACE):
+        nouns = backbone.embed([str(case.extras[name]) for name in ("source_object", "target_object")]).pooled.float()
+        rows.append((case.id, arm, 0, "text_distance", 1 - torch.cosine_similarity(*nouns, dim=0).item()))
+        before, after = (backbone.encode(picture[None]) for picture in (case.image, case.target_image))
+        inside = latent_mask(backbone, token_mask(backbone, case.mask[None], before), before) > 0
+        moved = (after - before).abs()[inside.expand_as(before)]
+        rows.append((case.id, arm, 0, "visual_distance", moved.mean().item()))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -7,15 +7,17 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 
+from lib.backbones.attention import Recorder, hooked
 from lib.backbones.base import Backbone
 from lib.backbones.mixture import Mixture
 from lib.backbones.remember import Remembering
 from lib.core.errors import InputError
 from lib.editors.difference_flow import DifferenceFlow, difference_flow, difference_flow_nfe
 from lib.editors.flowedit import FlowEdit, flowedit, flowedit_nfe
-from lib.editors.registry import Editor
+from lib.editors.registry import EDITORS, Editor
 from lib.editors.run import run_row
 from tests.editors.analytic import some_cases
+from tests.editors.deep import deepen, masked_cases
 from tests.tiny import SIDE
 
 ROW = Editor("flowedit", "2412.08629", flowedit, FlowEdit, flowedit_nfe, stochastic=True, needs_source_prompt=True)
@@ -113,6 +115,74 @@ def test_what_was_not_asked_for_longest_is_dropped_first():
     for spent in (1, 2):
         assert torch.equal(small.velocity(x, 0.5, cond), inner.velocity(x, 0.5, cond))
         assert (small.spent.calls, small.kept_bytes) == (spent, 0)
+
+
+INVERTING = [
+    ("rf-solver", {"steps": 5, "inject": 0}),
+    ("rf-solver", {"steps": 5, "inject": 2}),
+    ("rf-solver", {"steps": 5, "inject": 3, "target_guidance": 3.5}),
+    ("rf-solver", {"steps": 5, "inject": 2, "values": "masked"}),
+    ("rf-solver", {"steps": 5, "inject": 2, "late_values": False}),
+    ("lore", {"steps": 5, "inject": 3, "iterations": 1}),
+    ("lore", {"steps": 5, "inject": 3, "iterations": 1, "renoise": 0.2}),
+    ("kv-edit", {"steps": 5, "start": 1.0, "source_guidance": 1.0, "solver": "midpoint"}),
+    ("kv-edit", {"steps": 5, "start": 1.0, "source_guidance": 1.0, "solver": "midpoint", "target_guidance": 2.0}),
+]
+
+
+def test_an_inversion_is_made_once_for_all_arms_that_share_its_values(flux):
+    """Of ten evaluations up those of intervals that record what was not recorded before are made anew.
+
+    Where sharing is not late they are eleven, one at the top, and the last interval's first one records nothing.
+    """
+    deep = deepen(flux)
+    cases, remembering = masked_cases(2), Remembering(deep)
+    saved = []
+    for name, settings in INVERTING:
+        before = remembering.asked.rows - remembering.spent.rows
+        found = run_row(EDITORS[name], remembering, cases, settings)
+        wanted = run_row(EDITORS[name], deep, cases, settings)
+        assert all(torch.equal(a.image, b.image) for a, b in zip(found, wanted, strict=True)), (name, settings)
+        saved.append((remembering.asked.rows - remembering.spent.rows - before) / len(cases))
+    assert saved == [0, 6, 8, 10, 10, 10, 10, 1, 11]
+
+
+def test_what_is_recorded_tells_two_evaluations_apart(flux):
+    deep = deepen(flux)
+    backbone, cond, x = Remembering(deep), deep.embed(["a cat"]), torch.ones(1, 4, 8, 8)
+
+    def recorded(model, layers, keys):
+        taken = {}
+        with torch.no_grad(), hooked(model, layers, Recorder(taken, keys=keys)):
+            model.velocity(x, 0.5, cond)
+        return taken
+
+    questions = [((0, 1), False), ((1,), False), ((0, 1), True)]
+    for _ in range(2):
+        for layers, keys in questions:
+            found, wanted = recorded(backbone, layers, keys), recorded(deep, layers, keys)
+            assert found.keys() == wanted.keys() == set(layers)
+            for layer in layers:
+                (k, v), (k_wanted, v_wanted) = found[layer], wanted[layer]
+                assert torch.equal(v, v_wanted)
+                assert torch.equal(k, k_wanted) if keys else k is k_wanted is None
+    assert backbone.spent.calls == len(questions)
+    assert backbone.kept_bytes > 3 * x.nbytes
+    backbone.forget()
+    assert backbone.kept_bytes == 0
+
+
+def test_pictures_are_encoded_once(flux, monkeypatch):
+    backbone, image = Remembering(flux), torch.rand(2, 3, SIDE, SIDE)
+    wanted = flux.encode(image)
+    assert torch.equal(backbone.encode(image), wanted)
+    monkeypatch.setattr(flux, "encode", lambda image: pytest.fail("encoded again"))
+    found = backbone.encode(image.clone())
+    assert torch.equal(found, wanted)
+    found.zero_()
+    assert torch.equal(backbone.encode(image), wanted)
+    monkeypatch.setattr(flux, "encode", lambda image: image)
+    assert torch.equal(backbone.encode(image[:1]), image[:1])
 
 
 def test_writing_into_a_result_spoils_nothing():

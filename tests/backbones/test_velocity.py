@@ -68,6 +68,21 @@ def test_each_distinct_prompt_is_embedded_once(flux_folder, monkeypatch):
     assert not torch.equal(cond.pooled[0], cond.pooled[1])
 
 
+def test_a_sweep_over_many_prompts_embeds_none_of_them_twice(flux_folder, monkeypatch):
+    backbone = load_backbone(flux_folder, device="cpu")
+    asked, rows = [], (torch.ones(1, 8, 32), torch.ones(1, 32))
+    monkeypatch.setattr(backbone, "check_prompt", lambda prompt: None)
+    monkeypatch.setattr(backbone, "_embed_prompt", lambda prompt: asked.append(prompt) or rows)
+    prompts = [f"a {i // 20} cat {i % 20}" for i in range(400)]
+    for _ in range(2):
+        for half in (prompts[:200], prompts[200:]):
+            backbone.embed(half)
+    assert asked == prompts
+    backbone.forget_prompts()
+    backbone.embed(prompts[:3])
+    assert asked[400:] == prompts[:3]
+
+
 def test_embeddings_are_the_pipelines_own(flux: Backbone, sd3: Backbone):
     with torch.no_grad():
         sequence, pooled, _ = flux.pipe.encode_prompt(PROMPTS, None, max_sequence_length=tiny.TEXT_TOKENS)

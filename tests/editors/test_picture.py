@@ -51,6 +51,24 @@ def test_a_picture_is_edited_and_carries_its_recipe(cat: Path, tmp_path: Path, f
     assert read_recipe(out) == edited.recipe
 
 
+def test_what_the_model_will_not_do_well_is_said_before_it_begins(
+    tmp_path: Path, flux: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, side = tmp_path / "dog.png", pictures.side_of(flux)
+    save_png(torch.rand(3, side + 8, side), tmp_path / "large.png")
+    save_png(torch.rand(3, side, side), tmp_path / "small.png")
+    size = f"{flux.name} was trained on pictures of {side} x {side} pixels, this one has {side + 8} x {side}"
+    words = f"{flux.name} does not know, and reads letter by letter: zebra"
+    edit_picture(tmp_path / "small.png", "a red cat", "a blue dog", out, backbone=flux)
+    assert not caplog.messages
+    monkeypatch.setattr(pictures, "run_editor", lambda *_, **__: pytest.fail("it began"))
+    for picture, prompt, notes in [("large.png", "a blue dog", [size]), ("small.png", "a zebra", [words])]:
+        caplog.clear()
+        with pytest.raises(pytest.fail.Exception, match="it began"):
+            edit_picture(tmp_path / picture, "a red cat", prompt, out, backbone=flux)
+        assert caplog.messages == [f"note: {note}" for note in notes]
+
+
 def test_the_mask_goes_the_way_of_its_picture(
     cat: Path, tmp_path: Path, flux: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,17 @@ def test_a_table_holds_all_arms_with_the_edit_type():
     assert table.groupby("case")["stratum"].first().to_dict() == {case.id: case.edit_type for case in cases}
 
 
+def test_arms_may_have_seeds_of_their_own_and_equal_arms_share_those_of_the_first():
+    cases, backbone, own = some_cases(2), Mixture(), {"steps": 2, "start": 0.9}
+    plan = [("sdedit", own), ("sdedit", {**own, "start": 0.5}), ("sdedit", own), ("source-copy", None)]
+    seeds = {"used": (0, 1, 2), "along": (0,), "used again": (0,), "copy": (0, 1)}
+    with backbone.count() as spent:
+        arms = run_arms(plan, backbone, cases, None, labels=list(seeds), seeds=seeds)
+    found = {arm.label: {row["seed"] for row in arm.rows} for arm in arms}
+    assert found == {"used": {0, 1, 2}, "along": {0}, "used again": {0, 1, 2}, "copy": {0, 1}}
+    assert spent.per_image(len(cases)) == 3 * arms[0].nfe + arms[1].nfe
+
+
 def test_settings_auto_takes_the_record_of_this_backbone_only(tmp_path):
     record, backbone = tmp_path / "tune" / "settings.json", Mixture()
     assert settings_auto("sdedit", backbone, record)[0] is None

@@ -10,7 +10,8 @@ from lib.backbones.base import Backbone
 from lib.bench.cases import EditCase
 from lib.core.errors import InputError
 from lib.core.images import load_image, save_png
-from lib.studio.cases import at_size, choose, photo_case, side_of, with_prompt
+from lib.editors.picture import side_of
+from lib.studio.cases import at_size, choose, photo_case, with_prompt
 
 
 def model(side: int | None, multiple: int = 8) -> SimpleNamespace:

@@ -188,12 +188,19 @@ def test_the_loss_falls_from_that_of_renoised_noise(flux: Backbone) -> None:
     assert (curve[3] < curve[0]).all()
 
 
-def test_a_word_is_at_no_distance_from_itself(flux: Backbone) -> None:
-    same = replace(case("b"), extras={"target_object": "cat", "source_object": "cat"})
-    rows = distance_rows(flux, [case("a"), same, case("c", kind=2)], "fresh-noise")
-    assert rows["case"].tolist() == ["a", "b"]
-    assert rows["value"][1] == pytest.approx(0, abs=1e-6)
-    assert rows["value"][0] > 1e-4
+def test_a_replacement_by_itself_is_at_no_distance(flux: Backbone) -> None:
+    named = {"target_object": "cat", "source_object": "cat"}
+    other = case("a")
+    same = replace(case("b"), extras=named, target_image=case("b").image)
+    outside = case("d").image.clone()
+    outside[:, 20:, 20:] = 0  # far from the mask: the encoder must not carry it there
+    elsewhere = replace(case("d"), extras=named, target_image=outside)
+    cases = [replace(other, target_image=1 - other.image), same, elsewhere, case("c", kind=2)]
+    found = distance_rows(flux, cases, "fresh-noise").pivot(index="case", columns="metric", values="value")
+    assert found.index.tolist() == ["a", "b", "d"]
+    assert found.loc["b"].tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert (found.loc["a"] > 1e-4).all()
+    assert found.loc["d", "visual_distance"] < 0.2 * found.loc["a", "visual_distance"]
 
 
 # Solvers, cost, spread

@@ -1,0 +1,31 @@
+"""Freed memory stays with the process: counted in page faults of a process of its own."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import resource, sys, torch
+from lib.core.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+for _ in range(3):
+    [torch.ones(2**21) for _ in range(8)]
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    [torch.ones(2**21) for _ in range(8)]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"), reason="no glibc here"
+)
+def test_blocks_of_some_megabytes_are_used_again():
+    def faults(word: str) -> int:
+        command = [sys.executable, "-c", COUNT, word]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert faults("keep") * 10 < faults("leave")
