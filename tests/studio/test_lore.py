@@ -192,15 +192,16 @@ def test_a_replacement_by_itself_is_at_no_distance(flux: Backbone) -> None:
     named = {"target_object": "cat", "source_object": "cat"}
     other = case("a")
     same = replace(case("b"), extras=named, target_image=case("b").image)
-    outside = case("d").image.clone()
-    outside[:, 20:, 20:] = 0  # far from the mask: the encoder must not carry it there
-    elsewhere = replace(case("d"), extras=named, target_image=outside)
-    cases = [replace(other, target_image=1 - other.image), same, elsewhere, case("c", kind=2)]
+    inside, outside = case("d").image.clone(), case("d").image.clone()
+    inside[:, :12, :12], outside[:, 20:, 20:] = 0, 0
+    moved = [replace(case(name), image=case("d").image, extras=named) for name in ("d", "e")]
+    moved = [replace(one, target_image=image) for one, image in zip(moved, (inside, outside), strict=True)]
+    cases = [replace(other, target_image=1 - other.image), same, *moved, case("c", kind=2)]
     found = distance_rows(flux, cases, "fresh-noise").pivot(index="case", columns="metric", values="value")
-    assert found.index.tolist() == ["a", "b", "d"]
+    assert found.index.tolist() == ["a", "b", "d", "e"]
     assert found.loc["b"].tolist() == pytest.approx([0, 0], abs=1e-6)
     assert (found.loc["a"] > 1e-4).all()
-    assert found.loc["d", "visual_distance"] < 0.2 * found.loc["a", "visual_distance"]
+    assert found.loc["d", "visual_distance"] > 1.5 * found.loc["e", "visual_distance"]
 
 
 # Solvers, cost, spread
