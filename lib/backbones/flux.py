@@ -21,7 +21,7 @@ class FluxBackbone(Backbone):
     def text_tokens(self) -> int:
         return min(self.pipe.tokenizer_2.model_max_length, 512)  # 512 is what FLUX.1-dev was trained with
 
-    def _t5_tokenizer(self) -> Any:
+    def t5_tokenizer(self) -> Any:
         return self.pipe.tokenizer_2
 
     def _embed_prompt(self, prompt: str) -> tuple[Tensor, Tensor]:

@@ -49,6 +49,7 @@ def load_backbone(
     `device`: a GPU if there is one. `dtype`: float32 on the CPU, bfloat16 on a GPU, for every part of the model.
     `guidance_mode`: "distilled", "classifier-free", or "auto", which takes the first if the model can. `offload` keeps
     only the part at work on the GPU; `slicing` and `tiling` spare memory in the VAE; `double_shift`: see `SD3Backbone`.
+    On the CPU the whole process keeps the memory that it frees (`lib.core.memory`).
     InputError, in one line, if the model is missing, incomplete, damaged, of another class, or out of reach.
     """
     name = str(name_or_folder)

@@ -53,7 +53,7 @@ class Mixture(Backbone):
         grey = image.new_full((len(image), 3 - self.channels, *image.shape[2:]), 0.5)
         return torch.cat([image, grey], dim=1).clamp(0, 1)
 
-    def _t5_tokenizer(self) -> None:
+    def t5_tokenizer(self) -> None:
         return None
 
     def _embed_prompt(self, prompt: str) -> tuple[Tensor, Tensor]:

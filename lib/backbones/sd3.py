@@ -39,7 +39,7 @@ class SD3Backbone(Backbone):
             raise InputError(f"image size for {self.name}", found=found, expected=f"at most {largest} x {largest}")
         return super().encode(image)
 
-    def _t5_tokenizer(self) -> Any | None:
+    def t5_tokenizer(self) -> Any | None:
         return self.pipe.tokenizer_3
 
     def _clip_tokenizer(self) -> Any | None:

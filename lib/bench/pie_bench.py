@@ -88,7 +88,8 @@ def pie_bench_cases(folder: str | Path, *, ring: bool = False) -> LazyCases:
 
     Prompts come without brackets. `mask` is the annotator's, or has the border ring of the official scorer if `ring`;
     `extras["ring_mask"]` always has it. Other extras: `key`, `image_path` and `blended_word` of the file,
-    `local_phrase`, what the target prompt has in brackets, and `target_object` where one is told (`target_object`).
+    `local_phrase`, what the target prompt has in brackets, and `target_object` and `source_object` where they are told
+    (`target_object`).
 
     Raises:
         InputError: at once, naming file and key, for a missing folder, file or picture, broken JSON, a key that is
@@ -282,8 +283,14 @@ def _case(entry: Entry, ring: bool) -> EditCase:
             "local_phrase": phrase,
             "ring_mask": with_ring(mask),
         }
-        | target_object(*(entry.texts[name] for name in ("editing_prompt", "original_prompt", "blended_word"))),
+        | _objects(*(entry.texts[name] for name in ("editing_prompt", "original_prompt", "blended_word"))),
     )
+
+
+def _objects(target: str, source: str, blended: str) -> dict[str, str]:
+    """What the edit is about in either prompt; of the source prompt its brackets alone tell."""
+    was = target_object(source, target, None).get("target_object")
+    return target_object(target, source, blended) | ({"source_object": was} if was else {})
 
 
 def _plain(prompt: str) -> str:

@@ -115,21 +115,22 @@ def identity_errors(claim: Claim, evidence: Evidence) -> tuple[Array, int]:
 
 def _curve(table: pd.DataFrame, arm: str, along: str) -> list[str]:
     """The arm and its variants `arm@along=…`, in order of name."""
-    variants = [name for name in set(table["arm"]) if name.startswith(f"{arm}@")]
+    there = set(table["arm"].unique())
+    variants = [name for name in there if name.startswith(f"{arm}@")]
     curve = sorted(name for name in variants if (found := SETTING.search(name)) and found["name"] == along)
-    curve = [arm, *curve] if arm in set(table["arm"]) else curve
+    curve = [arm, *curve] if arm in there else curve
     if len(curve) < 2:
         raise MissingEvidence(f"arm {arm} has {len(curve)} settings of {along}: a curve needs 2")
     return curve
 
 
 def _require(table: pd.DataFrame, series: list[tuple[str, str]], notebook: str) -> None:
-    there = set(table["arm"])
+    there = set(table["arm"].unique())
     absent = sorted({arm for arm, _ in series} - there)
     if absent:
         raise MissingEvidence(f"the scores of {notebook} have no arm {', '.join(absent)}")
     for arm, metric in series:
-        if metric not in set(table.loc[table["arm"] == arm, "metric"]):
+        if metric not in table.loc[table["arm"] == arm, "metric"].unique():
             raise MissingEvidence(f"the scores of {notebook} have no metric {metric} of arm {arm}")
 
 

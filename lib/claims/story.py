@@ -120,7 +120,7 @@ def said_of_null(found: Sequence[Shuffled], samples: Mapping[str, Sample]) -> st
 
 
 def told(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
-    """A paper's three sentences in Markdown, from its rows: what held, what did not, what is undecided and why."""
+    """A paper's three items of a Markdown list, from its rows: what held, what did not, what is undecided and why."""
     tested = [row for row in rows if row.verdict != NOT_TESTED]
     by = {verdict: [row for row in tested if row.verdict == verdict] for verdict in (SUPPORTED, CONTRADICTED)}
     undecided = [row for row in tested if row.verdict == INCONCLUSIVE]
@@ -129,15 +129,17 @@ def told(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
     held, against = by[SUPPORTED], by[CONTRADICTED]
     units = [row.n for row in tested]
     on = f"{_span(units)} units, {int(np.median(units))} in the middle" if len(set(units)) > 1 else f"{units[0]} units"
-    first = f"**Held**: {len(held)} of the {_counted(tested)} that could be tested (on {on}, {_seeds(tested)})"
+    first = f"* **Held**: {len(held)} of the {_counted(tested)} that could be tested (on {on}, {_seeds(tested)})"
     first += _list(held)
-    second = "**Did not hold**: " + (f"{len(against)}" + _list(against) if against else "nothing was contradicted.")
-    third = "**Undecided**: " + (_undecided(undecided, reaches) if undecided else "nothing that was tested.")
-    return " ".join([first, second, third])
+    second = "* **Did not hold**: " + (f"{len(against)}" + _list(against) if against else "nothing was contradicted.")
+    third = "* **Undecided**: " + (_undecided(undecided, reaches) if undecided else "nothing that was tested.")
+    return "\n".join([first, second, third])
 
 
 def _list(rows: Sequence[Row]) -> str:
-    """ ": statement (effect); ...; and `id`, `id`." The paper's first in words, one for each number of its list."""
+    """A colon and an item per claim, the last "and `id`, `id`". The paper's first in words, one for each number of its
+    list.
+    """
     if not rows:
         return "."
     quoted: dict[str, Row] = {}
@@ -146,13 +148,13 @@ def _list(rows: Sequence[Row]) -> str:
     chosen = list(quoted.values())[:QUOTED]
     rest = [row for row in rows if row not in chosen]
     words = [f"{row.statement.removesuffix(REMARK.strip()).strip().rstrip('.')} ({_effect(row)})" for row in chosen]
-    ids = f"; and {', '.join(f'`{row.id}`' for row in rest)}" if rest else ""
-    return f": {'; '.join(words)}{ids}."
+    ids = [f"and {', '.join(f'`{row.id}`' for row in rest)}"] if rest else []
+    return ":" + "".join(f"\n    * {words}" for words in [*words, *ids])
 
 
 def _undecided(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
     ids = ", ".join(f"`{row.id}`" for row in rows)
-    said = [f"{len(rows)} ({ids}), on {_span([row.n for row in rows])} units, {_seeds(rows)}"]
+    counted, said = f"{len(rows)}, on {_span([row.n for row in rows])} units, {_seeds(rows)}", [ids]
     known = [row for row in rows if row.effect is not None and row.id in reaches and reaches[row.id].smallest >= 0]
     equal = [row for row in known if row.kind == "equivalence"]
     others = [row for row in known if row.kind != "equivalence"]
@@ -173,7 +175,7 @@ def _undecided(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
     if others:
         short = sum(abs(_from_margin(row)) < reaches[row.id].smallest for row in others)
         said.append(f"{short} of {len(others)} effects are smaller than what their numbers could have shown")
-    return "; ".join(said) + "."
+    return f"{counted}:" + "".join(f"\n    * {words}" for words in said)
 
 
 def _counted(rows: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def hash_folder(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache  # a package's metadata is a file that would be parsed for every image
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -82,7 +82,7 @@ def doubts(model: Backbone, size: tuple[int, int], *prompts: str) -> Iterator[st
     side, (height, width) = side_of(model), size
     if max(size) > side:
         yield f"{model.name} was trained on pictures of {side} x {side} pixels, this one has {height} x {width}"
-    tokenizer = model._t5_tokenizer()
+    tokenizer = model.t5_tokenizer()
     words = dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt))
     spelt = [word for word in words if tokenizer is not None and _spelt_out(tokenizer, word)]
     if spelt:

@@ -12,9 +12,7 @@ Encoder A may be what an editor was trained against, hence B. Pictures outside [
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,58 +21,17 @@ from torch import Tensor, nan
 
 from lib.core.errors import InputError
 from lib.core.images import check_images, check_masks
-from lib.core.paths import ROOT, resolve
-from lib.metrics.extractors import (
-    CLIP,
-    DINO,
-    DINO2,
-    VIT_SIDE,
-    CropEncoder,
-    ImageEncoder,
-    ImageTextEncoder,
-    LPIPSNet,
-    dino_keys,
-    hub_clip,
-    hub_vit,
-    open_clip_encoder,
-)
+from lib.metrics.clip_judge import TINY_CLIP, folder_named, open_clip, read_object
+from lib.metrics.extractors import CLIP, DINO, DINO2, VIT_SIDE, CropEncoder, ImageEncoder, LPIPSNet, dino_keys, hub_vit
 from lib.metrics.tables import TABLE, Extractors
 
 if TYPE_CHECKING:
-    from lib.learning.clip import TinyClip
     from lib.learning.identity import IdentityEncoder
 
-TINY_CLIP, IDENTITY = "models/tiny-clip", "models/identity-b"
+IDENTITY = "models/identity-b"
 WORLD = {"clip": TINY_CLIP, "identity": IDENTITY}  # judge -> name
 PUBLISHED = {"clip": CLIP, "dino": DINO, "lpips": "squeeze", "identity": DINO2}
 FIELDS = {"clip": "clip", "dino": "keys", "lpips": "perceptual", "identity": "identity"}  # judge -> of Extractors
-WORDS_FILE = "tokenizer.json"  # what tiny-clip's configuration names as its tokenizer, as no model of the hub does
-
-
-class TinyCLIP:
-    """tiny-clip as an `ImageTextEncoder`; its vectors of images also serve FID, KID and feature distances."""
-
-    def __init__(self, name: str, model: TinyClip, device: str = "cpu") -> None:
-        self.name, self._model, self._device = name, model.to(device), device
-        self._words = set(model.tokenizer.get_vocab())
-
-    @torch.no_grad()
-    def embed_images(self, images: Tensor) -> Tensor:
-        """Unit vectors [B, 128] of images [B, 3, H, W] in [0, 1]. InputError for anything else."""
-        check_images(images, f"images for {self.name}")
-        return self._model.embed_images(images.to(self._device))
-
-    def reads(self, text: str) -> bool:
-        """Whether the world has all its words. "A photo depicts" is not among them."""
-        return all(word in self._words for word in _words(text).lower().split())
-
-    @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors [B, 128]; commas are passed over.
-
-        InputError for a text without words, with others than the world's, or with more than it takes.
-        """
-        return self._model.embed_texts([_words(text) for text in texts])
 
 
 class Identity:
@@ -117,13 +74,6 @@ class Cropped:
         return _of_crops(images, masks, embed, "cpu")
 
 
-def tiny_clip(folder: str | Path = TINY_CLIP, device: str = "cpu") -> TinyCLIP:
-    """The judge of captions that the stage `tiny-clip` made. InputError if the folder is missing or something else."""
-    from lib.learning.clip import load_clip
-
-    return TinyCLIP(Path(folder).name, load_clip(folder), device)
-
-
 def identity(folder: str | Path = IDENTITY, device: str = "cpu") -> Identity:
     """An identity encoder that a stage made. InputError if the folder is missing or something else."""
     from lib.learning.identity import load_identity
@@ -136,7 +86,7 @@ def open_extractors(names: Mapping[str, str], device: str = "cpu") -> Extractors
 
     InputError naming the judge if there is no such judge or it cannot be fetched or opened.
     """
-    openers = {"clip": _open_clip, "dino": _open_keys, "lpips": _open_lpips, "identity": _open_identity}
+    openers = {"clip": open_clip, "dino": _open_keys, "lpips": _open_lpips, "identity": _open_identity}
     if unknown := sorted(set(names) - set(openers)):
         raise InputError("judge", found=", ".join(unknown), expected=f"one of {', '.join(openers)}")
     opened: dict[str, Any] = {}
@@ -155,19 +105,8 @@ def judges_for(namespaces: Iterable[str]) -> set[str]:
     return {judge for judge, field in FIELDS.items() if field in wanted}
 
 
-def _open_clip(name: str, device: str) -> ImageTextEncoder:
-    architecture, colon, weights = name.partition(":")
-    if colon:
-        return open_clip_encoder(architecture, weights, device)
-    folder = _folder(name)
-    config = folder / "open_clip_config.json" if folder else None
-    if config is None or not config.is_file():
-        return hub_clip(name, device)
-    return tiny_clip(folder, device) if _is_tiny(config) else open_clip_encoder(name, device=device)
-
-
 def _open_keys(name: str, device: str) -> Any:
-    _folder(name)
+    folder_named(name)
     return dino_keys(name, device)
 
 
@@ -176,42 +115,10 @@ def _open_lpips(name: str, device: str) -> LPIPSNet:
 
 
 def _open_identity(name: str, device: str) -> CropEncoder:
-    folder = _folder(name)
-    if folder is not None and "identity_encoder" in _read(folder / "config.json"):
+    folder = folder_named(name)
+    if folder is not None and "identity_encoder" in read_object(folder / "config.json"):
         return identity(folder, device)
     return Cropped(hub_vit(name, device))
-
-
-def _folder(name: str) -> Path | None:
-    """The folder of this name; None if it is a name of the hub. InputError if it can only be a folder and is not."""
-    folder = resolve(name)
-    if folder.is_dir():
-        return folder
-    if name.startswith((".", "~", "/", "models/")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise InputError(f"folder {name}", found="no such folder", expected="a folder, or a name of the hub")
-    if (ROOT / Path(name).parts[0]).is_dir():
-        raise InputError(f"folder {name}", found="no such folder", expected="a folder, or a name of the hub")
-    return None
-
-
-def _is_tiny(config: Path) -> bool:
-    """Whether an open_clip configuration is of the world's words."""
-    text = _read(config).get("model_cfg", {})
-    text = text.get("text_cfg", {}) if isinstance(text, dict) else {}
-    return isinstance(text, dict) and text.get("hf_tokenizer_name") == WORDS_FILE
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; {} if there is none: whoever opens the folder says so."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _words(text: str) -> str:
-    return text.replace(",", " ")
 
 
 def _of_crops(images: Tensor, masks: Tensor, embed: Any, device: str) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 from lib.bench.cases import EditCase
 from lib.core.errors import InputError
 from lib.metrics.attributes import attribute_accuracy, attribute_preservation, edit_happened
+from lib.metrics.clip import clip_t
+from lib.metrics.extractors import ImageTextEncoder
 from lib.metrics.pixels import PSNR_CEILING, background_psnr, background_ssim, target_psnr
 
 CHUNK = 64  # images scored or parsed at once
@@ -41,7 +43,7 @@ class Metric:
     range: tuple[float, float]
     unit: str
     direction: str  # "higher" or "lower" is better
-    needs: str  # "mask", "target image" or "attributes" (extras of the case, and a parser)
+    needs: str  # "mask", "target image", "attributes" (extras of the case, and a parser) or "clip" (an encoder)
     compute: Callable[..., Any]
 
 
@@ -53,18 +55,24 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric("attribute_accuracy",     (0, 1),            "",   "higher", "attributes",   attribute_accuracy),
     Metric("attribute_preservation", (0, 1),            "",   "higher", "attributes",   attribute_preservation),
     Metric("edit_happened",          (0, 1),            "",   "higher", "attributes",   edit_happened),
+    Metric("clip_t",                 (-1, 1),           "",   "higher", "clip",         clip_t),
 )}
 # fmt: on
 
 
 def score(
-    results: Sequence[Result], cases: Sequence[EditCase], parser: Parser | None = None, *, arm: str | None = None
+    results: Sequence[Result],
+    cases: Sequence[EditCase],
+    parser: Parser | None = None,
+    *,
+    clip: ImageTextEncoder | None = None,
+    arm: str | None = None,
 ) -> list[dict[str, Any]]:
     """Rows {case, arm, seed, metric, value}, results in their order, metrics in the order of METRICS.
 
     The arm is the editor's name from the recipe unless given. A metric that a case cannot have (no mask, no target
-    image, no attributes, no parser) has no row; one without a value there (nothing outside the mask, nothing protected)
-    is NaN, which the statistics drop and count.
+    image, no attributes, no parser, no `clip`) has no row; one without a value there (nothing outside the mask, nothing
+    protected) is NaN, which the statistics drop and count.
     InputError for a result of no known case or of another size than its case.
     """
     known = {case.id: case for case in cases}
@@ -77,7 +85,7 @@ def score(
             raise InputError(f"result of case {result.case_id!r}", found=found, expected=f"{list(image.shape)}")
     values: list[dict[str, float]] = [{} for _ in results]
     for places in _chunks([tuple(result.image.shape) for result in results]):
-        _score_chunk([results[i] for i in places], known, parser, [values[i] for i in places])
+        _score_chunk([results[i] for i in places], known, parser, clip, [values[i] for i in places])
     return [
         {
             "case": result.case_id,
@@ -100,7 +108,11 @@ def _chunks(shapes: Sequence[tuple[int, ...]]) -> list[list[int]]:
 
 
 def _score_chunk(
-    results: Sequence[Result], known: dict[str, EditCase], parser: Parser | None, values: list[dict[str, float]]
+    results: Sequence[Result],
+    known: dict[str, EditCase],
+    parser: Parser | None,
+    clip: ImageTextEncoder | None,
+    values: list[dict[str, float]],
 ) -> None:
     """Fill `values` for results of one image size."""
     cases = [known[result.case_id] for result in results]
@@ -109,6 +121,7 @@ def _score_chunk(
         "mask": [i for i, case in enumerate(cases) if case.mask is not None],
         "target image": [i for i, case in enumerate(cases) if case.target_image is not None],
         "attributes": [i for i, case in enumerate(cases) if parser is not None and "changed" in case.extras],
+        "clip": [] if clip is None else list(range(len(cases))),
     }
     for metric in METRICS.values():
         places = has[metric.needs]
@@ -116,6 +129,8 @@ def _score_chunk(
             continue
         if metric.needs == "mask":
             against = [torch.stack([getattr(cases[i], name) for i in places]) for name in ("image", "mask")]
+        elif metric.needs == "clip":
+            against = [[cases[i].target_prompt for i in places], clip]
         else:
             against = [torch.stack([cases[i].target_image for i in places])]
         for i, value in zip(places, metric.compute(images[places], *against).tolist(), strict=True):

@@ -13,6 +13,7 @@ from lib.bench.cases import EditCase
 from lib.editors.anchors import ANCHORS, run_anchor
 from lib.editors.registry import EDITORS
 from lib.editors.run import Edited, run_editor
+from lib.metrics.extractors import ImageTextEncoder
 from lib.metrics.score import Parser, score
 
 COLUMNS = ["case", "arm", "seed", "metric", "value"]
@@ -56,11 +57,12 @@ def run_arm(
     settings: Mapping[str, Any] | None,
     parser: Parser | None,
     *,
+    clip: ImageTextEncoder | None = None,
     label: str | None = None,
     seeds: Sequence[int] = (0,),
     batch_size: int = 32,
 ) -> Arm:
-    """One editor or anchor at one setting, scored.
+    """One editor or anchor at one setting, scored by `parser` where cases know their attributes, by `clip` if given.
 
     Among the rows are `nfe` and `l1_to_source`, the mean |edited - source| over all pixels, 0 to 1. An editor that
     draws no noise is run once, and its rows stand under every seed.
@@ -72,7 +74,7 @@ def run_arm(
     by_seed = [run(editor, backbone, cases, settings, seed=seed, **options) for seed in draws]
     rows: list[dict[str, Any]] = []
     for seed, edited in zip(draws, by_seed, strict=True):
-        rows += score(edited, cases, parser, arm=label)
+        rows += score(edited, cases, parser, clip=clip, arm=label)
         for each, case in zip(edited, cases, strict=True):
             beside = {"nfe": each.nfe, "l1_to_source": (each.image - case.image).abs().mean().item()}
             named = {"case": case.id, "arm": label, "seed": seed}
@@ -87,6 +89,7 @@ def run_arms(
     cases: Sequence[EditCase],
     parser: Parser | None,
     *,
+    clip: ImageTextEncoder | None = None,
     labels: Sequence[str] | None = None,
     seeds: Sequence[int] | Mapping[str, Sequence[int]] = (0,),
     batch_size: int = 32,
@@ -104,9 +107,8 @@ def run_arms(
         key = f"{editor} {sorted((settings or {}).items())}"
         if key not in made:
             draws = seeds[label] if isinstance(seeds, Mapping) else seeds
-            made[key] = run_arm(
-                editor, backbone, cases, settings, parser, label=label, seeds=draws, batch_size=batch_size
-            )
+            options = {"clip": clip, "label": label, "seeds": draws, "batch_size": batch_size}
+            made[key] = run_arm(editor, backbone, cases, settings, parser, **options)
         arms.append(replace(made[key], label=label, rows=[row | {"arm": label} for row in made[key].rows]))
     return arms
 

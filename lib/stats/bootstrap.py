@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def difference_at_equal(
 def per_case(table: pd.DataFrame, arm: str, metric: str) -> pd.Series:
     """One value per case (index: case, sorted), seeds averaged, from rows (case, arm, seed, metric, value)."""
     for column, wanted in (("arm", arm), ("metric", metric)):
-        if wanted not in set(table[column]):
+        if not (table[column] == wanted).any():
             raise InputError(column, found=repr(wanted), expected=f"one of {sorted(set(table[column]))}")
     rows = table[(table["arm"] == arm) & (table["metric"] == metric)]
     if rows.duplicated(["case", "seed"]).any():
@@ -170,13 +171,23 @@ def _read_at(at: Array, x: Array, y: Array) -> Array:
     return y0 + (y1 - y0) * np.clip((at - x0) / width, 0, 1)
 
 
-def draw_counts(groups: Sequence[NDArray[np.intp]], n: int, resamples: int, generator: np.random.Generator) -> Array:
-    """How often each of n cases is drawn, [resamples, n], when the members of each group are drawn from that group."""
+def draw_counts(groups: Sequence[NDArray[np.intp]], n: int, resamples: int, seed: int) -> Array:
+    """How often each of n cases is drawn, [resamples, n], when the members of each group are drawn from that group.
+
+    Not to be written to: a table asks for the same draws arm by arm, so the last few are kept.
+    """
+    return _drawn(tuple(tuple(group.tolist()) for group in groups), n, resamples, seed)
+
+
+@lru_cache(maxsize=4)
+def _drawn(groups: tuple[tuple[int, ...], ...], n: int, resamples: int, seed: int) -> Array:
+    generator = np.random.default_rng(seed)
     counts = np.zeros((resamples, n))
     for group in groups:
         drawn = generator.integers(0, len(group), (resamples, len(group)))
         cells = drawn + np.arange(resamples)[:, None] * len(group)
-        counts[:, group] = np.bincount(cells.ravel(), minlength=resamples * len(group)).reshape(resamples, -1)
+        counts[:, list(group)] = np.bincount(cells.ravel(), minlength=resamples * len(group)).reshape(resamples, -1)
+    counts.flags.writeable = False
     return counts
 
 
@@ -219,7 +230,7 @@ def interval_of(
     if all(np.ptp(columns[group], axis=0).max() == 0 for group in groups):
         return Interval(value, value, value, n)
 
-    counts = draw_counts(groups, n, resamples, np.random.default_rng(seed))
+    counts = draw_counts(groups, n, resamples, seed)
     replicates = statistic(counts @ columns / n)
     replicates = replicates[~np.isnan(replicates)]
     if len(replicates) < 0.95 * resamples:  # curves that often share no range of x: no honest interval

@@ -38,7 +38,7 @@ def membership(
         raise InputError("cases", found="none with all metrics in all arms", expected="one at least")
     sign = np.array([1.0 if way == "higher" else -1.0 for way in metrics.values()])
     groups = groups_of(kept.strata, n, np.ones(n, dtype=bool))
-    means = draw_counts(groups, n, resamples, np.random.default_rng(seed)) @ kept.values / n
+    means = draw_counts(groups, n, resamples, seed) @ kept.values / n
     own = kept.values.mean(axis=0).reshape(shape)
     found = pd.DataFrame({"arm": list(arms), "on_front": on_front(own * sign)})
     found["probability"] = on_front(means.reshape(resamples, *shape) * sign).mean(axis=0)

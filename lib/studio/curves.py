@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
+from lib.metrics.score import METRICS
 from lib.stats.bootstrap import Interval, difference_at_equal, per_case
 from lib.studio.figures import EDITOR_MARKS
+from lib.studio.tables import TITLES
 
 WITHIN = 0.95  # of an ellipse
 LINES = {"o": "-", "s": "--", "^": ":", "D": "-."}  # an editor's line goes with its mark
@@ -38,10 +40,15 @@ def trade_off(
         ring = _points(rows, [chosen[editor]], x[0], y[0])
         axes.plot(ring["x"], ring["y"], "o", markersize=11, markerfacecolor="none", markeredgecolor=colours[editor])
     mark_anchors(axes, rows, anchors, (x[0], y[0]))
-    axes.set(xlabel=x[1], ylabel=y[1], ylim=(-0.04, 1.06))
+    axes.set(xlabel=x[1], ylabel=y[1], ylim=span_of(y[0]))
     axes.legend(title="editor (ring: the setting in use)", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     plt.close(figure)  # a cell shows it by ending with it, once
     return figure
+
+
+def span_of(metric: str) -> tuple[float, float] | None:
+    """The limits of an axis for a share, which runs from 0 to 1; None, what is drawn decides, for anything else."""
+    return (-0.04, 1.06) if METRICS[metric].range == (0, 1) else None
 
 
 def draw_curve(
@@ -112,7 +119,7 @@ def by_type(
         offsets = [index + (place - (len(arms) - 1) / 2) * width for index in range(len(types))]
         axes.bar(offsets, means, width * 0.92, color=colours[editor], label=editor)
     axes.set_xticks(range(len(types)), types)
-    axes.set(ylabel=metric.replace("_", " "), ylim=(0, 1))
+    axes.set(ylabel=TITLES[metric].removesuffix(" ↑"), ylim=(0, 1) if span_of(metric) else None)
     axes.legend(ncols=len(arms), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     plt.close(figure)
     return figure

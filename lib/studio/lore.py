@@ -20,7 +20,7 @@ from lib.editors.run import padded_batches
 from lib.editors.solvers import SOLVERS, Evaluate, follow, intervals, midpoint
 from lib.metrics.pixels import target_psnr
 from lib.metrics.sweep import COLUMNS
-from lib.studio.lore_cases import GROUND, REPLACE
+from lib.studio.lore_cases import REPLACE
 
 if TYPE_CHECKING:
     from lib.backbones.base import Backbone, Conditioning
@@ -72,12 +72,14 @@ class Watch:
         return self._attention(z, self._target, self._maps)
 
     def source_attention(self) -> list[float]:
-        """Of the source object under the source prompt, from inverted noise at the same guidance; NaN without one."""
+        """Of the source object under the source prompt, from inverted noise at the same guidance; NaN without one
+        (any word is looked at in its place).
+        """
         cases = [
             replace(
                 case,
                 target_prompt=case.source_prompt,
-                extras={"target_object": case.extras["source_object"] or GROUND},
+                extras={"target_object": case.extras["source_object"] or case.source_prompt.split()[0]},
             )
             for case in self.batch.cases
         ]

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
 from lib.bench.cases import EditCase
+from lib.bench.registry import open_benchmark
 from lib.bench.world import LICENCE, picture, world_cases
 from lib.core.errors import InputError
 from lib.editors.lore import LORE, RECIPES
+from lib.studio.evaluation import WORLD, Evaluation, fitting, judged
 from lib.world.edits import GAPS, Edit
 from lib.world.instructions import instructions, kind_of
 from lib.world.language import caption
 from lib.world.scenes import sample_scene, scene_split
 from lib.world.vocabulary import OBJECTS, PEOPLE, semantic_gap, tints_of
+
+if TYPE_CHECKING:
+    from lib.backbones.base import Backbone
 
 REPLACE, ADD, REMOVE, CONTENT, COLOUR = LOCAL = (1, 2, 3, 4, 6)  # edit types that change a thing where it is
 CLAIMED = (REPLACE, ADD, REMOVE)  # what LORE says it is for
@@ -58,6 +64,26 @@ def local_cases(split: str, count: int, *, seed: int = 0) -> list[EditCase]:
         words = {"target_object": target, "source_object": source}
         cases.append(replace(case, extras={"image": case.id, **case.extras, **words}))
     return cases
+
+
+def local_evaluation(
+    benchmark: str, folder: str, backbone: Backbone, *, split: str, cases: int, clip: str
+) -> Evaluation:
+    """`local_cases` of the world; elsewhere the first `cases` of each local type that allow LORE: a target object is
+    told and the mask is neither empty nor full. See `evaluation_on`. InputError if no case allows it.
+    """
+    if benchmark == WORLD:
+        return judged(local_cases(split, cases), benchmark, clip, backbone)
+    room = dict.fromkeys(LOCAL, cases)
+    chosen = []
+    for case in fitting(open_benchmark(benchmark, folder=folder or None, split=split), backbone):
+        if room.get(case.edit_type) and "target_object" in case.extras and case.mask.any() and not case.mask.all():
+            room[case.edit_type] -= 1
+            chosen.append(replace(case, extras={"source_object": None, **case.extras}))
+    if not chosen:
+        expected = "a local edit with a mask and a target object"
+        raise InputError(f"cases of benchmark {benchmark!r}", found=f"none of types {LOCAL}", expected=expected)
+    return judged(chosen, benchmark, clip, backbone)
 
 
 def gap_cases(split: str, scenes: int, *, seed: int = 0) -> list[EditCase]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lib.editors.anchors import ANCHORS
 from lib.stats.bootstrap import mean_interval, per_case
 from lib.stats.paired import Difference
-from lib.studio.curves import draw_curve, mark_anchors
+from lib.studio.curves import draw_curve, mark_anchors, span_of
 from lib.studio.figures import EDITOR_COLOURS, EDITOR_MARKS, FAINT, PALETTE
 from lib.world.edits import GAPS
 
@@ -61,7 +61,7 @@ def tracks(
         for name, arms in curves.items():
             look = {"color": colours[name], "marker": marks[name], "linestyle": "--" if marks[name] in "sD" else "-"}
             draw_curve(axes, rows, table, arms, (x[0], y[0]), label=name, **look)
-        axes.set(title=title, xlabel=x[1], ylim=(-0.04, 1.08))
+        axes.set(title=title, xlabel=x[1], ylim=span_of(y[0]))
         axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     limits = [axes.get_xlim() for axes in panels]
     for axes, owned in zip(panels, (False, True), strict=True):

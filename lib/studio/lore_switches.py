@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lib.bench.cases import EditCase
 from lib.editors.registry import settings_for
 from lib.metrics.sweep import Arm, run_arm, run_arms
 from lib.studio.lore_cases import LOCAL, recipe_for
@@ -13,7 +12,7 @@ from lib.world.edits import EDIT_TYPES
 
 if TYPE_CHECKING:
     from lib.backbones.base import Backbone
-    from lib.learning.parser import Parser
+    from lib.studio.evaluation import Evaluation
 
 RECIPE = "lore@recipe=per-type"
 STABLE = ("lore", "lore-no-optimisation")  # whose spread over seeds is asked for
@@ -40,8 +39,7 @@ def switches(many_iterations: int) -> dict[str, dict[str, Any]]:
 
 def ablation_arms(
     backbone: Backbone,
-    cases: Sequence[EditCase],
-    parser: Parser,
+    evaluation: Evaluation,
     own: Mapping[str, Any],
     *,
     many_iterations: int,
@@ -52,17 +50,18 @@ def ablation_arms(
 
     `own`: LORE's settings in use, of which each arm changes its own.
     """
-    arms = []
+    arms, cases, judges = [], evaluation.cases, {"clip": evaluation.clip, "batch_size": batch_size}
     for label, changed in switches(many_iterations).items():
         draws = seeds if label in STABLE else seeds[:1]
         plan = [("lore", {**own, **changed})]
-        arms += run_arms(plan, backbone, cases, parser, labels=[label], seeds=draws, batch_size=batch_size)
+        arms += run_arms(plan, backbone, cases, evaluation.parser, labels=[label], seeds=draws, **judges)
     edited, rows = [], []
     for kind, recipe in recipes_in_use(own).items():
         of_kind = [case for case in cases if EDIT_TYPES[case.edit_type] == kind]
-        part = run_arm(
-            "lore", backbone, of_kind, {**own, **recipe}, parser, label=RECIPE, seeds=seeds[:1], batch_size=batch_size
-        )
+        if not of_kind:
+            continue
+        options = {"label": RECIPE, "seeds": seeds[:1], **judges}
+        part = run_arm("lore", backbone, of_kind, {**own, **recipe}, evaluation.parser, **options)
         edited, rows = [*edited, *part.edited], [*rows, *part.rows]
     return [*arms, Arm(RECIPE, "lore", edited, rows)]
 

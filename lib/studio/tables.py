@@ -8,12 +8,13 @@ TITLES = {
     "attribute_accuracy": "attribute accuracy ↑",
     "attribute_preservation": "attribute preservation ↑",
     "edit_happened": "edit happened ↑",
+    "clip_t": "CLIP similarity ↑",
     "background_psnr": "background PSNR, dB ↑",
     "background_ssim": "background SSIM ↑",
     "target_psnr": "PSNR to target, dB ↑",
     "nfe": "NFE ↓",
 }
-DECIMALS = {"background_psnr": 1, "target_psnr": 1}
+DECIMALS = {"background_psnr": 1, "target_psnr": 1, "clip_t": 3}
 
 
 def cell(value: float, low: float, high: float, decimals: int = 2) -> str:
@@ -59,6 +60,8 @@ def headline(
 
 def verdict(name: str, better: str, worse: str, value: float, low: float, high: float) -> str:
     """One sentence on a difference with its interval: higher, lower, or not told apart."""
+    if pd.isna(value):
+        return f"{better} and {worse} cannot be compared in {name}: no case has both."
     interval = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
     if low > 0:
         return f"**{better} lies above {worse}** in {name}: {interval}."

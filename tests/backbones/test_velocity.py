@@ -52,6 +52,17 @@ def test_sd3_refuses_what_its_positions_do_not_reach(sd3: Backbone):
         sd3.encode(torch.rand(1, 3, 104, 32))
 
 
+def test_nothing_looks_through_the_pipeline_at_every_evaluation(flux_folder, monkeypatch):
+    backbone = load_backbone(flux_folder, device="cpu")
+    cond, looked = backbone.embed(PROMPTS, 3.5), []
+    device = type(backbone.pipe)._execution_device
+    watched = property(lambda pipe: looked.append(pipe) or device.fget(pipe))
+    monkeypatch.setattr(type(backbone.pipe), "_execution_device", watched)
+    for t in (0.9, 0.5, 0.1):
+        backbone.velocity(latents(), t, cond)
+    assert len(looked) <= 1
+
+
 # Prompts
 
 

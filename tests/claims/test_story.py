@@ -36,33 +36,35 @@ def test_three_sentences():
         "supported", "supported", "contradicted", "inconclusive", "inconclusive", "supported", "not tested here",
     ]  # fmt: skip
     text = told(found, reaches)
-    held, rest = text.split(" **Did not hold**: ")
-    against, undecided = rest.split(" **Undecided**: ")
-    assert held.startswith("**Held**: 3 of the 6 claims that could be tested (on 60 units, 1 seed): claim x-1-b (")
-    assert held.endswith("; and `x-1-c`.")  # the second of number 1
+    held, rest = text.split("\n* **Did not hold**: ")
+    against, undecided = rest.split("\n* **Undecided**: ")
+    assert held.startswith(
+        "* **Held**: 3 of the 6 claims that could be tested (on 60 units, 1 seed):\n    * claim x-1-b ("
+    )
+    assert held.endswith("\n    * and `x-1-c`")  # the second of number 1
     assert f"({found[0].effect:+.3g} [{found[0].ci_low:.3g}, {found[0].ci_high:.3g}])" in held
     assert "claim x-5 (largest" in held
-    assert against.startswith("1: claim x-2 (") and against.endswith(").")
-    assert undecided.startswith("2 (`x-3`, `x-4`), on 60 units, 1 seed; in m the paired SD is ")
+    assert against.startswith("1:\n    * claim x-2 (") and against.endswith(")")
+    assert undecided.startswith("2, on 60 units, 1 seed:\n    * `x-3`, `x-4`\n    * in m the paired SD is ")
     assert f"from {reaches['x-3'].smallest:.3g} on, where {abs(found[3].effect):.3g} was seen" in undecided
     assert f"could show margins of {reaches['x-4'].smallest:.3g} and would need 0.01" in undecided
-    assert undecided.endswith("1 of 1 effects are smaller than what their numbers could have shown.")
+    assert undecided.endswith("1 of 1 effects are smaller than what their numbers could have shown")
 
 
 def test_nothing_is_said_of_nothing():
     found, reaches = rows()
     assert told(found[-1:], reaches) == "None of its 1 claim could be tested here."
     only = told(found[:1], reaches)
-    assert only.endswith("**Did not hold**: nothing was contradicted. **Undecided**: nothing that was tested.")
+    assert only.endswith("* **Did not hold**: nothing was contradicted.\n* **Undecided**: nothing that was tested.")
     without = told([replace(found[3], effect=None)], reaches)  # curves that do not meet have no effect
-    assert without.endswith("**Undecided**: 1 (`x-3`), on 60 units, 1 seed.")
+    assert without.endswith("**Undecided**: 1, on 60 units, 1 seed:\n    * `x-3`")
     assert "**Held**: 0 of the 1 claim that could be tested (on 60 units, 1 seed)." in without
 
 
 def test_the_remark_on_a_changed_test_is_not_told():
     found, reaches = rows()
     changed = replace(found[0], statement="It is so. (Test changed after the first run.)")
-    assert ": It is so (+" in told([changed], reaches)
+    assert "* It is so (+" in told([changed], reaches)
 
 
 def test_sizes():

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from lib.core import recipe as module
 from lib.core.errors import InputError
 from lib.core.images import read_recipe, save_png
 from lib.core.recipe import hash_folder, hash_tensor, recipe
@@ -34,6 +35,12 @@ def test_recipe_survives_the_png(tmp_path):
     assert made["settings"] == {"class": "Settings", "steps": 28, "blocks": [1, 2]}
     assert made["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(made["versions"]) == {"torch", "diffusers", "transformers", "palimpsest"}
+
+
+def test_versions_are_looked_up_once(monkeypatch):
+    before = make_recipe()
+    monkeypatch.setattr(module.metadata, "version", lambda package: pytest.fail(f"{package} again"))
+    assert make_recipe() == before
 
 
 def test_tensor_hash_sees_values_shape_and_dtype():

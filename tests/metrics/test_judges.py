@@ -12,18 +12,17 @@ from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.learning.clip import load_clip
 from lib.learning.identity import load_identity
-from lib.metrics import judges
+from lib.metrics import clip_judge, judges
+from lib.metrics.clip_judge import TINY_CLIP, tiny_clip
 from lib.metrics.distribution import fid, kid
 from lib.metrics.judges import (
     FIELDS,
     PUBLISHED,
-    TINY_CLIP,
     WORLD,
     Cropped,
     identity,
     judges_for,
     open_extractors,
-    tiny_clip,
 )
 from lib.metrics.tables import Extractors, score_batch
 from tests.metrics.test_extractors import BAD_IMAGES, Pooled, pictures
@@ -167,7 +166,7 @@ def test_names_lead_to_the_published_networks(monkeypatch, tmp_path):
             asked.append((name, arguments[0]))
             return Pooled()
 
-        monkeypatch.setattr(judges, name, opening)
+        monkeypatch.setattr(clip_judge if hasattr(clip_judge, name) else judges, name, opening)
     open_extractors(PUBLISHED)
     assert asked == [
         ("hub_clip", "openai/clip-vit-large-patch14"),

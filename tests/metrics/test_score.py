@@ -32,6 +32,20 @@ class ByBrightness:
         return [{"object.0": "dog" if image.mean() > 0.5 else "cat", "pattern": "plain"} for image in images]
 
 
+class ByCorner:
+    """Sees the red of the upper left pixel; every text means red."""
+
+    name = "by corner"
+
+    def embed_images(self, images):
+        red = images[:, 0, 0, 0]
+        return torch.stack([red, (1 - red**2).sqrt()], dim=1)
+
+    def embed_texts(self, texts):
+        assert set(texts) == {"dog"}
+        return torch.tensor([[1.0, 0.0]]).expand(len(texts), 2)
+
+
 def make(i, *, size=16, mask=True, target=True, attributes=True):
     generator = torch.Generator().manual_seed(i)
     image, target_image = torch.rand(2, 3, size, size, generator=generator)
@@ -55,9 +69,12 @@ def shade(case, value):
 def test_every_row_belongs_to_its_case():
     cases = [make(i, size=16 if i % 2 else 20) for i in range(5)]
     results = [shade(case, i / 4) for i, case in enumerate(cases)]
-    rows = score(results, cases[::-1], ByBrightness())
+    rows = score(results, cases[::-1], ByBrightness(), clip=ByCorner())
     assert [row["case"] for row in rows] == [case.id for case in cases for _ in METRICS]
     assert [row["metric"] for row in rows] == [*METRICS] * 5
+    by_clip = [row["value"] for row in rows if row["metric"] == "clip_t"]
+    expected = [ByCorner().embed_images(result.image[None])[0, 0].item() for result in results]
+    assert by_clip == pytest.approx(expected, abs=1e-6)
     assert {(row["arm"], row["seed"]) for row in rows} == {("sdedit", 4)}
     value = {(row["case"], row["metric"]): row["value"] for row in rows}
     for i, (case, made) in enumerate(zip(cases, results, strict=True)):
@@ -92,15 +109,15 @@ def test_values_lie_in_the_declared_range():
 )
 def test_what_a_case_lacks_has_no_row(lacks, gone):
     cases = [make(0, **{lacks: False}), make(1)]
-    rows = score([shade(case, 0.9) for case in cases], cases, ByBrightness())
+    rows = score([shade(case, 0.9) for case in cases], cases, ByBrightness(), clip=ByCorner())
     assert {row["metric"] for row in rows if row["case"] == "case-0"} == set(METRICS) - gone
     assert {row["metric"] for row in rows if row["case"] == "case-1"} == set(METRICS)
 
 
-def test_without_a_parser_there_are_no_attributes():
+def test_without_a_judge_there_is_nothing_that_needs_it():
     cases = [make(0)]
     found = {row["metric"] for row in score([shade(cases[0], 0.9)], cases)}
-    assert found == {name for name, metric in METRICS.items() if metric.needs != "attributes"}
+    assert found == {name for name, metric in METRICS.items() if metric.needs not in ("attributes", "clip")}
 
 
 def test_no_background_is_nan_and_stays_in_the_table():
@@ -116,7 +133,7 @@ def test_the_parser_reads_in_batches(monkeypatch):
     cases, parser = [make(i) for i in range(7)], ByBrightness()
     whole = score([shade(case, 0.9) for case in cases], cases, parser)
     assert parser.batches == [3, 3, 1]
-    assert len(whole) == 7 * len(METRICS)
+    assert len(whole) == 7 * (len(METRICS) - 1)  # no CLIP
 
 
 def test_an_arm_may_have_its_own_name_and_several_seeds():
