@@ -59,7 +59,7 @@ def null_run(
         generator = np.random.default_rng([seed, *sample.claim.id.encode()])
         sample, values = shuffled(sample, times, generator)
         p = p_values(sample, values, flips=flips, seed=seed)
-        verdicts = _verdicts(sample, values, p, resamples)
+        verdicts = _verdicts(sample, values, p, resamples, seed)
         found.append(Shuffled(sample.claim, len(sample.values), p, verdicts))
     return found
 
@@ -99,7 +99,7 @@ def positive_control(
     spread = effects(fixed, values)[1].std(axis=0, ddof=1)
     values = values + sign * shift * spread[:, None] * _direction(fixed)
     p = np.minimum(1.0, tests * p_values(fixed, values, flips=flips, seed=seed))
-    return float(np.mean(_verdicts(fixed, values, p, resamples, strata) == SUPPORTED))
+    return float(np.mean(_verdicts(fixed, values, p, resamples, seed, strata) == SUPPORTED))
 
 
 def _direction(sample: Sample) -> Array:
@@ -113,13 +113,16 @@ def _direction(sample: Sample) -> Array:
 
 
 def _verdicts(
-    sample: Sample, values: Array, p: Array, resamples: int, strata: Sequence[list] | None = None
+    sample: Sample, values: Array, p: Array, resamples: int, seed: int, strata: Sequence[list] | None = None
 ) -> np.ndarray:
-    """The rule for each column of values [n, T, K]. Without a small p no interval is needed: it decides nothing."""
+    """The rule for each column of values [n, T, K], with the same draws, as the ledger has for all its claims.
+
+    Without a small p no interval is needed: it decides nothing.
+    """
     verdicts = np.full(values.shape[1], INCONCLUSIVE, dtype=object)
     for turn in np.flatnonzero(p <= ALPHA):
         own = sample.strata if strata is None else strata[turn]
         one = replace(sample, values=values[:, turn], strata=own)
-        found = estimate(one, resamples=resamples, flips=1, seed=int(turn))
+        found = estimate(one, resamples=resamples, flips=1, seed=seed)
         verdicts[turn] = decide(sample.claim, found, float(p[turn]))
     return verdicts
