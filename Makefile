@@ -24,7 +24,8 @@ $(READY):
 	@rm -f $(VENV)/.palimpsest-*
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing what requirements.txt lists into $(VENV) (a few minutes the first time)"
-	$(RUN) pip install --disable-pip-version-check -r requirements.txt
+	$(RUN) pip install --disable-pip-version-check --no-compile -r requirements.txt
+	@$(RUN) compileall -qq -j 0 $(VENV)/lib || true  # on all cores, where pip takes one; a few files are not meant to compile
 	$(RUN) pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -16,7 +16,7 @@ from lib.claims.evidence import Evidence, MissingEvidence, Sample, sample_of
 from lib.claims.ledger import Claim, Test
 from lib.claims.verdict import Row, judge
 
-ByArm = Mapping[str, pd.DataFrame]
+Parts = Mapping[str, Mapping[str, pd.DataFrame]]  # arm -> metric -> rows
 
 
 def even(claims: Sequence[Claim], evidence: Evidence) -> tuple[list[Claim], Evidence]:
@@ -24,13 +24,11 @@ def even(claims: Sequence[Claim], evidence: Evidence) -> tuple[list[Claim], Evid
 
     Arms without a seed in common keep all of theirs. Claims whose notebook or arms are not there stay where they are.
     """
-    by_arm: dict[str, ByArm] = {
-        name: dict(iter(table.groupby("arm", sort=False))) for name, table in evidence.tables.items()
-    }
+    parts = {name: _parts(table) for name, table in evidence.tables.items()}
     moved, tables, real = [], dict(evidence.tables), set(evidence.real)
     for claim in claims:
         notebook = claim.test.notebook
-        rows = _own_rows(claim.test, by_arm.get(notebook, {}))
+        rows = _own_rows(claim.test, parts.get(notebook, {}))
         if rows is not None:
             name = f"{notebook}: {claim.id}"
             tables[name] = rows
@@ -40,9 +38,15 @@ def even(claims: Sequence[Claim], evidence: Evidence) -> tuple[list[Claim], Evid
     return moved, replace(evidence, tables=tables, real=frozenset(real))
 
 
-def judge_evenly(claims: Sequence[Claim], evidence: Evidence, **options: Any) -> list[Row]:
-    """`judge`, each claim at the seeds that its arms share; rows name the notebooks as claims.yaml does."""
+def judge_evenly(
+    claims: Sequence[Claim], evidence: Evidence, samples: Mapping[str, Sample] | None = None, **options: Any
+) -> list[Row]:
+    """`judge`, each claim at the seeds that its arms share; rows name the notebooks as claims.yaml does.
+
+    `samples` are the claims' `even_samples`, if they are there already.
+    """
     moved, there = even(claims, evidence)
+    options["samples"] = even_samples(claims, evidence) if samples is None else samples
     return [
         replace(
             row,
@@ -70,14 +74,25 @@ def even_samples(claims: Sequence[Claim], evidence: Evidence) -> dict[str, Sampl
     return samples
 
 
-def _own_rows(test: Test, by_arm: ByArm) -> pd.DataFrame | None:
-    """The rows of the test's arms, of their settings too where it compares curves, at the seeds that they share."""
-    of_curves = {arm for arm in by_arm if arm.split("@")[0] in test.arms} if test.along else set()
-    own = [by_arm[arm] for arm in by_arm if arm in test.arms or arm in of_curves]
-    if not own:
+def _parts(table: pd.DataFrame) -> Parts:
+    parts: dict[str, dict[str, pd.DataFrame]] = {}
+    for (arm, metric), rows in table.groupby(["arm", "metric"], sort=False):
+        parts.setdefault(arm, {})[metric] = rows
+    return parts
+
+
+def _own_rows(test: Test, parts: Parts) -> pd.DataFrame | None:
+    """The rows of the test's arms, of their settings too where it compares curves, at the seeds that they share.
+
+    Of the metrics that the test asks for; of an arm that has none of them all, so that what is missing can be told.
+    """
+    of_curves = {arm for arm in parts if arm.split("@")[0] in test.arms} if test.along else set()
+    arms = [arm for arm in parts if arm in test.arms or arm in of_curves]
+    if not arms:
         return None
-    rows = pd.concat(own)
-    asked = rows[rows["metric"].isin([test.metric, test.at_equal, test.across])]
-    seeds = [set(seeds) for _, seeds in asked.groupby("arm")["seed"]]
+    asked = [name for name in dict.fromkeys((test.metric, test.at_equal, test.across)) if name]
+    own = {arm: [parts[arm][name] for name in asked if name in parts[arm]] for arm in arms}
+    rows = pd.concat([part for arm in arms for part in own[arm] or parts[arm].values()])
+    seeds = [set().union(*(part["seed"].unique() for part in own[arm])) for arm in arms if own[arm]]
     common = set.intersection(*seeds) if seeds else set()
     return rows[rows["seed"].isin(common)] if common else rows

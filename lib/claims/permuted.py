@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from lib.claims.evidence import Sample
-from lib.stats.bootstrap import Array
+from lib.stats.bootstrap import Array, gap_between
 from lib.stats.paired import EXACT, GRID, pseudo_values
 from lib.stats.tidy import differences
 from lib.stats.trend import rank_slopes, slopes
@@ -119,34 +119,9 @@ def _curves(sample: Sample, values: Array) -> tuple[Array, Array]:
     a, b = sample.points
 
     def gap(means: Array) -> Array:
-        return fast_gap(*np.split(means, np.cumsum([a, a, b]), axis=-1))
+        return gap_between(*np.split(means, np.cumsum([a, a, b]), axis=-1), grid=GRID)
 
     return gap(values.mean(axis=0)), pseudo_values(values, gap)
-
-
-def fast_gap(x_a: Array, y_a: Array, x_b: Array, y_b: Array) -> Array:
-    """`lib.stats.bootstrap.gap_between` at GRID points, summed without making them; curves [..., knobs]."""
-    low = np.maximum(x_a.min(axis=-1), x_b.min(axis=-1))
-    high = np.minimum(x_a.max(axis=-1), x_b.max(axis=-1))
-    step = (high - low) / (GRID - 1)
-    return np.where(low > high, np.nan, _mean_on_grid(low, step, x_a, y_a) - _mean_on_grid(low, step, x_b, y_b))
-
-
-def _mean_on_grid(low: Array, step: Array, x: Array, y: Array) -> Array:
-    """Mean of a curve of straight lines at low + j step, j < GRID: segment by segment, as sums over j."""
-    order = np.argsort(x, axis=-1, kind="stable")
-    x, y = np.take_along_axis(x, order, axis=-1), np.take_along_axis(y, order, axis=-1)
-    low, step = low[..., None], step[..., None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        place = (x - low) / step
-    flat = step == 0  # all points are at low
-    over = np.where(flat, np.where(x < low, 0, GRID), np.clip(np.floor(place) + 1, 0, GRID))  # first point right of x
-    reached = np.where(flat, np.where(x > low, GRID, 0), np.clip(np.ceil(place), 0, GRID))  # first not left of it
-    first, last = over[..., :-1], np.maximum(reached[..., 1:], over[..., :-1])
-    width, rise = np.diff(x, axis=-1), np.diff(y, axis=-1)
-    climbed = (last - first) * (low - x[..., :-1] + step * (first + last - 1) / 2)
-    share = climbed / np.where(width > 0, width, 1.0) + GRID - last
-    return y[..., 0] + (rise * share).sum(axis=-1) / GRID
 
 
 def _levels(first: Array, second: Array) -> tuple[Array, Array]:

@@ -105,11 +105,13 @@ def said_of_null(found: Sequence[Shuffled], samples: Mapping[str, Sample]) -> st
     mean = sum(each.supported * len(each.p) for each in found) / turns
     other = sum(each.contradicted * len(each.p) for each in found) / turns
     bound, high = above(found)
-    over = ", ".join(f"`{each.claim.id}`" for each in high) or "none"
+    over = ", ".join(f"`{each.claim.id}`" for each in high)
+    limit = f"{bound:.1%} (5 % and three standard errors)"
+    over = f"Supported in more than {limit}: {over}." if high else f"No claim is supported in more than {limit}."
     error = math.sqrt(mean * (1 - mean) / turns)
     said = [
         f"Of {len(found)} claims × {len(found[0].p)} shufflings {mean:.1%} (± {error:.1%}) are supported and"
-        f" {other:.1%} contradicted. Claims above {bound:.1%} (5 % and three Monte-Carlo errors): {over}."
+        f" {other:.1%} contradicted. {over}"
     ]
     for each in sorted(found, key=lambda each: -each.supported):
         if each.supported > ALPHA:
@@ -120,7 +122,10 @@ def said_of_null(found: Sequence[Shuffled], samples: Mapping[str, Sample]) -> st
 
 
 def told(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
-    """A paper's three items of a Markdown list, from its rows: what held, what did not, what is undecided and why."""
+    """A paper's three items of a Markdown list, from its rows: what held, what did not, what is undecided and why.
+
+    Effects have their measure and the direction that is claimed of it.
+    """
     tested = [row for row in rows if row.verdict != NOT_TESTED]
     by = {verdict: [row for row in tested if row.verdict == verdict] for verdict in (SUPPORTED, CONTRADICTED)}
     undecided = [row for row in tested if row.verdict == INCONCLUSIVE]
@@ -128,7 +133,7 @@ def told(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
         return f"None of its {_counted(rows)} could be tested here."
     held, against = by[SUPPORTED], by[CONTRADICTED]
     units = [row.n for row in tested]
-    on = f"{_span(units)} units, {int(np.median(units))} in the middle" if len(set(units)) > 1 else f"{units[0]} units"
+    on = f"{_span(units)} units, median {int(np.median(units))}" if len(set(units)) > 1 else f"{units[0]} units"
     first = f"* **Held**: {len(held)} of the {_counted(tested)} that could be tested (on {on}, {_seeds(tested)})"
     first += _list(held)
     second = "* **Did not hold**: " + (f"{len(against)}" + _list(against) if against else "nothing was contradicted.")
@@ -153,8 +158,7 @@ def _list(rows: Sequence[Row]) -> str:
 
 
 def _undecided(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
-    ids = ", ".join(f"`{row.id}`" for row in rows)
-    counted, said = f"{len(rows)}, on {_span([row.n for row in rows])} units, {_seeds(rows)}", [ids]
+    counted, said = f"{len(rows)}, on {_span([row.n for row in rows])} units, {_seeds(rows)}", []
     known = [row for row in rows if row.effect is not None and row.id in reaches and reaches[row.id].smallest >= 0]
     equal = [row for row in known if row.kind == "equivalence"]
     others = [row for row in known if row.kind != "equivalence"]
@@ -174,8 +178,8 @@ def _undecided(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
         said.append(f"the {_counted(equal)} of equivalence could show margins of {shown} and would need {asked}")
     if others:
         short = sum(abs(_from_margin(row)) < reaches[row.id].smallest for row in others)
-        said.append(f"{short} of {len(others)} effects are smaller than what their numbers could have shown")
-    return f"{counted}:" + "".join(f"\n    * {words}" for words in said)
+        said.append(f"{short} of {len(others)} effects seen are smaller than what is found with 80 % power")
+    return counted + _list(rows) + "".join(f"\n    * {words}" for words in said)
 
 
 def _counted(rows: Sequence[Row]) -> str:
@@ -188,10 +192,15 @@ def _seeds(rows: Sequence[Row]) -> str:
 
 
 def _effect(row: Row) -> str:
+    if row.effect is None:
+        return "no value"
     if row.kind == "identity":
-        return f"largest {row.effect:.3g}, tolerance {row.margin:g}" if row.effect is not None else "no value"
+        return f"largest {row.effect:.3g}, tolerance {row.margin:g}"
     interval = "" if row.ci_low is None else f" [{row.ci_low:.3g}, {row.ci_high:.3g}]"
-    return f"{row.effect:+.3g}{interval}"
+    asked = f", claimed {row.direction}" if row.direction else ""
+    if row.margin is not None:
+        asked = f", margin ±{row.margin:g}" if row.kind == "equivalence" else f"{asked} than {row.margin:g}"
+    return f"{row.measure.replace('_', ' ')} {row.effect:+.3g}{interval}{asked}"
 
 
 def _from_margin(row: Row) -> float | None:

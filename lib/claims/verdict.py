@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,18 @@ class Row:
 
 
 def judge(
-    claims: Sequence[Claim], evidence: Evidence, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
-) -> list[Row]:
-    """A row for every claim, in the order given."""
+    claims: Sequence[Claim], evidence: Evidence, *, samples: Mapping[str, Sample] | None = None,
+    resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0,
+) -> list[Row]:  # fmt: skip
+    """A row for every claim, in the order given. `samples` are those of claims (id -> numbers) gathered already."""
     found: dict[str, Difference] = {}
     reasons: dict[str, str] = {}
     for claim in claims:
         try:
             if claim.needs_weights and claim.test.notebook not in evidence.real:
                 raise MissingEvidence(f"needs weights that are not here: {claim.command}")
-            found[claim.id] = _measure(claim, evidence, resamples, flips, seed)
+            sample = (samples or {}).get(claim.id)
+            found[claim.id] = _measure(claim, evidence, sample, resamples, flips, seed)
         except MissingEvidence as missing:
             reasons[claim.id] = str(missing)
     adjusted = _adjust(claims, found)
@@ -146,13 +148,15 @@ def write_rows(rows: Sequence[Row], path: str | Path = RUNS / "claims" / "claims
     return path
 
 
-def _measure(claim: Claim, evidence: Evidence, resamples: int, flips: int, seed: int) -> Difference:
+def _measure(
+    claim: Claim, evidence: Evidence, sample: Sample | None, resamples: int, flips: int, seed: int
+) -> Difference:
     if claim.kind == "identity":
         errors, seeds = identity_errors(claim, evidence)
         absent = int(np.isnan(errors).sum())
         worst = math.inf if absent else float(errors.max())
         return Difference(worst, math.nan, math.nan, math.nan, len(errors) - absent, absent, seeds)
-    return estimate(sample_of(claim, evidence), resamples=resamples, flips=flips, seed=seed)
+    return estimate(sample or sample_of(claim, evidence), resamples=resamples, flips=flips, seed=seed)
 
 
 def _adjust(claims: Sequence[Claim], found: dict[str, Difference]) -> dict[str, float]:

@@ -33,14 +33,16 @@ def best_arm(scores: pd.DataFrame) -> str:
 
 
 def write_record(
-    path: Path, backbone: Backbone, chosen: Mapping[str, Mapping[str, Any]], budget: int, cases: int
+    path: Path, backbone: Backbone, chosen: Mapping[str, Mapping[str, Any]], budget: int, cases: Mapping[str, int]
 ) -> None:
-    """The settings chosen per editor, with the backbone's name and hash and what the choice was made on."""
+    """The settings chosen per editor, with the backbone's name and hash and the number of cases that the choice was
+    made on, per editor too.
+    """
     record = {
         "backbone": backbone.name,
         "hash": backbone.hash,
         "settings_tried": budget,
-        "cases": cases,
+        "cases": dict(cases),
         "editors": dict(chosen),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,10 +60,11 @@ def settings_auto(editor: str, backbone: Backbone, record: Path = RECORD) -> tup
     try:
         stored = json.loads(record.read_text(encoding="utf-8"))
         tuned, fits = stored["editors"].get(editor), stored["hash"] == backbone.hash
+        cases = stored["cases"].get(editor)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(
             f"tuning record {record.name}", found=repr(error), expected="what the stage `tune` writes"
         ) from error
     if tuned is None or not fits:
         return None, "the paper's (not tuned on this backbone)"
-    return dict(tuned), f"tuned on {stored['cases']} tuning cases"
+    return dict(tuned), f"tuned on {cases} tuning cases"

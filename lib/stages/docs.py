@@ -1,8 +1,8 @@
 """What the executed notebooks found, as Markdown in docs/: for a reader on a forge, who has cloned and run nothing.
 
 A notebook's page holds its first paragraph, headline figure, headline table and findings (`pages_story` says how they
-are chosen). Files are told by their first line, MARK: only such pages, and the pictures named like them, are ever
-replaced or removed.
+are chosen), then what the notebook left as Markdown beside its results (runs/<name>/*.md). Files are told by their
+first line, MARK: only such pages, and the pictures named like them, are ever replaced or removed.
 """
 
 import os
@@ -50,7 +50,8 @@ def export_docs(root: Path = ROOT, limit: float = LIMIT_MB) -> list[Path]:
     files: dict[Path, bytes] = {}
     for name, path in executed.items():
         story = read_story(read_executed(path, name), name, path.parent)
-        text = _page(story, pages, has_picture=story.picture is not None)
+        beside = [page.read_text(encoding="utf-8") for page in sorted(path.parent.glob("*.md"))]
+        text = _page(story, pages, beside, has_picture=story.picture is not None)
         if found := ABSOLUTE.search(text) or re.search(re.escape(str(root)), text):
             raise InputError(f"docs of notebook {name}", found=found.group()[:120], expected="no absolute path")
         files[folder / f"{pages[name]}.md"] = text.encode()
@@ -102,12 +103,12 @@ def _written_before(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _page(story: Story, pages: dict[str, str], *, has_picture: bool) -> str:
+def _page(story: Story, pages: dict[str, str], beside: list[str], *, has_picture: bool) -> str:
     source = f"notebooks/{story.name}.ipynb"
     parts = [f"{MARK} Notebook: {story.name} -->\n# {story.title}", _links(story.paragraph, story.name, pages)]
     if has_picture:
         parts.append(f"![Headline figure of {story.name}]({pages[story.name]}.png)")
-    if story.metrics:
+    if story.metrics and not story.table:
         numbers = numbers_of(story.metrics[story.arm], digits=3)
         parts.append(f"**{story.arm}**: {', '.join(f'{n.name} {n.value} {n.interval}'.strip() for n in numbers)}")
     findings = STRAY.sub("", _links(ATTACHED.sub("", story.findings), story.name, pages))
@@ -115,6 +116,7 @@ def _page(story: Story, pages: dict[str, str], *, has_picture: bool) -> str:
         parts += ["## Numbers", story.table]
     if findings:
         parts += [f"## {story.findings_title}", findings]
+    parts += [_links(text.strip(), story.name, pages) for text in beside]
     parts.append(f"---\n\nFrom [{source}](../{source}), executed by the pipeline. [All notebooks]({INDEX})")
     return "\n\n".join(part for part in parts if part) + "\n"
 

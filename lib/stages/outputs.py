@@ -3,6 +3,7 @@
 The writers return nothing: as the last line of a cell they show nothing.
 """
 
+import io
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from lib.core.paths import ROOT
 
 HEADLINES = 5
 DIGITS = 4
+DOTS = 120  # per inch
+ROUNDING = 3.0  # levels of 255: the root mean square error at which a figure may lose colours
 BOUNDS = ("_low", "_high")
 BESIDE = ("n", "nfe")  # counts of cases and of transformer evaluations stand beside the headline numbers
 EXPECTED = f"at most {HEADLINES} headline numbers per arm, each with `_low` and `_high` if it has an interval"
@@ -92,8 +95,17 @@ def save_csv(table: Any, name: str) -> None:
 
 
 def save_figure(figure: Any, name: str) -> None:
-    """Write a matplotlib figure as figures/<name>.png, 120 dots per inch, without the library's version inside."""
-    figure.savefig(_prepare(f"figures/{name}.png"), dpi=120, metadata={"Software": None})
+    """Write a matplotlib figure as figures/<name>.png, 120 dots per inch, opaque, nothing but pixels inside.
+
+    Charts come in 256 colours, as long as they look the same; grids of pictures keep all of theirs.
+    """
+    from PIL import Image
+
+    from lib.core.palette import with_palette
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DOTS, pil_kwargs={"compress_level": 1})
+    with_palette(Image.open(drawn).convert("RGB"), ROUNDING).save(_prepare(f"figures/{name}.png"))
 
 
 def _rounded(row: Any) -> Any:

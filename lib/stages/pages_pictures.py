@@ -7,12 +7,12 @@ from io import BytesIO
 from typing import Any
 
 from lib.core.errors import InputError
+from lib.core.palette import with_palette
 
 PICTURES = ("image/png", "image/jpeg")
 PIXELS = 64_000_000  # a picture in a notebook that is larger is a mistake
 MARGIN = 6  # pixels of white that stay around a picture
-SAMPLE = 100_000  # pixels that a palette is made from: k-means over all of a large figure takes a minute
-ROUNDING = 6.0  # levels of 255: the root mean square error at which 256 colours still do
+ROUNDING = 6.0  # levels of 255: the root mean square error at which 256 colours still do in a small picture
 
 
 def picture_of(output: Mapping[str, Any], name: str) -> bytes | None:
@@ -29,10 +29,9 @@ def picture_of(output: Mapping[str, Any], name: str) -> bytes | None:
 def small_png(data: bytes, name: str, width: int = 900) -> bytes:
     """A PNG or JPEG as a small PNG without white margins, at most `width` pixels wide, on white, the same every time.
 
-    It has a palette of 256 colours where these come as close as ROUNDING (over the pixels that are not white).
+    It has a palette of 256 colours where these come as close as ROUNDING (`with_palette`).
     InputError naming the notebook `name` if `data` is no picture.
     """
-    import numpy as np
     from PIL import Image, ImageChops, UnidentifiedImageError
 
     try:
@@ -50,23 +49,8 @@ def small_png(data: bytes, name: str, width: int = 900) -> bytes:
         image = image.crop((*corner, min(right + MARGIN, image.width), min(bottom + MARGIN, image.height)))
     if image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))), Image.Resampling.LANCZOS)
-    sparse = min(1.0, (SAMPLE / (image.width * image.height)) ** 0.5)
-    sides = max(1, round(image.width * sparse)), max(1, round(image.height * sparse))
-    sample = image.resize(sides, Image.Resampling.NEAREST)
-    palette = sample.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
-    few = image.quantize(palette=palette, dither=Image.Dither.NONE)
-    pixels = np.asarray(image, dtype=np.float32)
-    shown = (pixels < 255).any(axis=2)
-    if not shown.all():  # the paper stays white, not nearly white
-        colours, indices = np.reshape(palette.getpalette(), (-1, 3)), np.array(few)
-        white = int(colours.sum(axis=1).argmax())
-        colours[white], indices[~shown] = 255, white
-        few = Image.fromarray(indices).convert("P")
-        few.putpalette(colours.ravel().tolist())
-    rounded = np.asarray(few.convert("RGB"), dtype=np.float32)
-    close = not shown.any() or float(np.sqrt(((pixels - rounded)[shown] ** 2).mean())) <= ROUNDING
     written = BytesIO()
-    (few if close else image).save(written, "PNG", optimize=True)
+    with_palette(image, ROUNDING).save(written, "PNG", optimize=True)
     return written.getvalue()
 
 

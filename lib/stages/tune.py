@@ -2,7 +2,10 @@
 
 import sys
 
+import pandas as pd
+
 from lib.backbones.load import load_backbone
+from lib.bench.local import local_cases
 from lib.bench.world import world_cases
 from lib.core.errors import InputError, PalimpsestError
 from lib.core.paths import RUNS
@@ -15,7 +18,10 @@ from lib.stages.publish import die_with_parent, guard_sources, publish, stage_sc
 
 
 def tune() -> None:
-    """Sweep, choose by the rule of `lib.metrics.tuning`, publish runs/tune/settings.json and runs/tune/sweep.csv."""
+    """Sweep, choose by the rule of `lib.metrics.tuning`, publish runs/tune/settings.json and runs/tune/sweep.csv.
+
+    Editors that are given a mask are tuned on local edits, whose masks leave something outside.
+    """
     section = load_section("tune")
     sweeps = {editor: grid(load_section(f"sweeps/{editor}")) for editor in load_params()["sweeps"]}
     if unknown := sorted(set(sweeps) - set(EDITORS)):
@@ -27,17 +33,25 @@ def tune() -> None:
         )
     guard = guard_sources(values=load_params)
     backbone, parser = load_backbone(section["backbone"]), load_parser("models/parser")
-    cases = world_cases("tune", section["cases"])
-    plan = [(editor, settings) for editor, each in sweeps.items() for settings in each]
+    masked = [editor for editor in sweeps if EDITORS[editor].needs_mask]
+    free = [editor for editor in sweeps if editor not in masked]
     with stage_scratch(
         "tune", fingerprint={"section": section, "sweeps": sweeps, "backbone": backbone.hash}
     ) as scratch:
-        scores = tuning_score(table_of(run_arms(plan, backbone, cases, parser, seeds=section["seeds"]), cases))
-        chosen = {}
+        tables, counts = [], {}
+        for editors, cases in (
+            (free, world_cases("tune", section["cases"])),
+            (masked, local_cases("tune", section["local"])),
+        ):
+            plan = [(editor, settings) for editor in editors for settings in sweeps[editor]]
+            arms = run_arms(plan, backbone, cases, parser, seeds=section["seeds"])
+            tables.append(tuning_score(table_of(arms, cases)))
+            counts |= dict.fromkeys(editors, len(cases))
+        scores, chosen = pd.concat(tables, ignore_index=True), {}
         for editor, each in sweeps.items():
             by_label = {label_of(editor, settings): settings for settings in each}
             chosen[editor] = by_label[best_arm(scores[scores["arm"].isin(by_label)])]
-        write_record(scratch / "settings.json", backbone, chosen, *set(budgets.values()), len(cases))
+        write_record(scratch / "settings.json", backbone, chosen, *set(budgets.values()), counts)
         scores.to_csv(scratch / "sweep.csv", index=False, float_format="%.4g", lineterminator="\n")
         guard.check()
         publish({scratch / name: RUNS / "tune" / name for name in ("settings.json", "sweep.csv")})

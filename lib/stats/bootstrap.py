@@ -153,22 +153,32 @@ def _numbers(values: ArrayLike, name: str, ndim: int) -> Array:
 
 
 def gap_between(x_a: Array, y_a: Array, x_b: Array, y_b: Array, *, grid: int) -> Array:
-    """Mean of y_a - y_b over the common range of x of curves [..., knobs], [...]; NaN if there is none."""
+    """Mean of y_a - y_b over the common range of x of curves [..., knobs], [...]; NaN if there is none.
+
+    Curves are straight lines between their points in the order of x, compared at `grid` places from end to end.
+    """
     low = np.maximum(x_a.min(axis=-1), x_b.min(axis=-1))
     high = np.minimum(x_a.max(axis=-1), x_b.max(axis=-1))
-    at = low[..., None] + (high - low)[..., None] * np.linspace(0, 1, grid)
-    gap = (_read_at(at, x_a, y_a) - _read_at(at, x_b, y_b)).mean(axis=-1)
+    step = (high - low) / (grid - 1)
+    gap = _mean_along(low, step, x_a, y_a, grid) - _mean_along(low, step, x_b, y_b, grid)
     return np.where(low > high, np.nan, gap)
 
 
-def _read_at(at: Array, x: Array, y: Array) -> Array:
-    """Each curve's y at its points at [..., grid] inside its range: straight lines in the order of x [..., knobs]."""
+def _mean_along(low: Array, step: Array, x: Array, y: Array, grid: int) -> Array:
+    """Mean of a curve's y at low + j step, j < grid, without making these points: segment by segment, sums over j."""
     order = np.argsort(x, axis=-1, kind="stable")
     x, y = np.take_along_axis(x, order, axis=-1), np.take_along_axis(y, order, axis=-1)
-    right = np.clip((at[..., :, None] > x[..., None, :]).sum(axis=-1), 1, x.shape[-1] - 1)
-    (x0, y0), (x1, y1) = [[np.take_along_axis(v, i, axis=-1) for v in (x, y)] for i in (right - 1, right)]
-    width = np.where(x1 > x0, x1 - x0, 1.0)
-    return y0 + (y1 - y0) * np.clip((at - x0) / width, 0, 1)
+    low, step = low[..., None], step[..., None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        place = (x - low) / step
+    flat = step == 0  # all points are at low
+    over = np.where(flat, np.where(x < low, 0, grid), np.clip(np.floor(place) + 1, 0, grid))  # first point right of x
+    reached = np.where(flat, np.where(x > low, grid, 0), np.clip(np.ceil(place), 0, grid))  # first not left of it
+    first, last = over[..., :-1], np.maximum(reached[..., 1:], over[..., :-1])
+    width, rise = np.diff(x, axis=-1), np.diff(y, axis=-1)
+    climbed = (last - first) * (low - x[..., :-1] + step * (first + last - 1) / 2)
+    share = climbed / np.where(width > 0, width, 1.0) + grid - last
+    return y[..., 0] + (rise * share).sum(axis=-1) / grid
 
 
 def draw_counts(groups: Sequence[NDArray[np.intp]], n: int, resamples: int, seed: int) -> Array:

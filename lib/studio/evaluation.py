@@ -14,7 +14,7 @@ from lib.core.paths import MODELS
 from lib.editors.anchors import ANCHORS
 from lib.editors.picture import side_of
 from lib.metrics.clip_judge import open_clip
-from lib.studio.tables import TITLES
+from lib.studio.tables import TITLES, WORLD_SCORES
 
 if TYPE_CHECKING:
     from lib.backbones.base import Backbone
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lib.metrics.score import Parser
 
 WORLD = "world"
-BY_PARSER = ("attribute_accuracy", "attribute_preservation", "background_psnr", "target_psnr")
 BY_CLIP = ("clip_t", "background_psnr", "background_ssim")
 
 
@@ -31,6 +30,7 @@ class Evaluation:
     """Cases, each with a mask, a source prompt and a type of edit, and their judge, of which there is one."""
 
     cases: list[EditCase]
+    benchmark: str
     parser: Parser | None = None  # of the world
     clip: ImageTextEncoder | None = None  # of everything else
 
@@ -40,9 +40,14 @@ class Evaluation:
         return self.parser is not None
 
     @property
+    def place(self) -> str:
+        """Where the cases are from, in a sentence: "the world", or the benchmark's name."""
+        return f"the {WORLD}" if self.world else self.benchmark
+
+    @property
     def metrics(self) -> list[str]:
         """The scores of a table, the one for how well an edit did what was asked first."""
-        return list(BY_PARSER if self.world else BY_CLIP)
+        return list(WORLD_SCORES if self.world else BY_CLIP)
 
     @property
     def alignment(self) -> str:
@@ -98,8 +103,8 @@ def judged(cases: list[EditCase], benchmark: str, clip: str, backbone: Backbone)
     if benchmark == WORLD:
         from lib.learning.parser import load_parser
 
-        return Evaluation(cases, parser=load_parser(MODELS / "parser"))
-    return Evaluation(cases, clip=open_clip(clip, backbone.device.type))
+        return Evaluation(cases, benchmark, parser=load_parser(MODELS / "parser"))
+    return Evaluation(cases, benchmark, clip=open_clip(clip, backbone.device.type))
 
 
 def fitting(cases: Sequence[EditCase], backbone: Backbone) -> Iterator[EditCase]:

@@ -1,7 +1,7 @@
 """The figures of the notebooks: one style, one colour per editor, and pages of pictures laid out pixel by pixel.
 
 Small pictures are enlarged by whole factors, without smoothing, so that every pixel of the model's is seen; text has
-room of its own. Figures come back closed: a cell shows one by ending with it, `keep` saves it too.
+room of its own. Figures come back closed: a cell ends with `keep`, which saves one and shows what it saved.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from lib.core.errors import InputError
 from lib.core.images import to_uint8
-from lib.stages.outputs import save_figure
+from lib.stages.outputs import DOTS, out_dir, save_figure
 from lib.world.edits import EDIT_TYPES
 
 if TYPE_CHECKING:
+    from IPython.display import Image as DisplayedImage
     from matplotlib.figure import Figure
 
     from lib.bench.cases import EditCase
@@ -53,7 +54,6 @@ EDITOR_COLOURS: dict[str, str] = {  # editors in colour, anchors in gray; those 
 EDITOR_MARKS = {name: "os^D"[place // len(PALETTE)] for place, name in enumerate(EDITOR_COLOURS)}
 RIGHT, WRONG = ("✓", "#00795A"), ("✗", "#C04F00")  # marks of a reading: never told by colour alone
 
-DPI = 120  # what `save_figure` writes, so that a figure has the same pixels in the notebook and in its file
 WIDTH = 920  # pixels: what JupyterLab and the pages of `make review` show without shrinking
 GAP = 16
 LINE = 18  # pixels from one line of text to the next
@@ -66,28 +66,24 @@ Reading = tuple[str, str, bool | None]  # attribute, value read, right (✓), wr
 def use_style() -> None:
     """The style of every notebook: call it once, in the first cell after the parameters."""
     import seaborn
-    from IPython import get_ipython
 
     style = {
         "figure.constrained_layout.use": True,
-        "figure.dpi": DPI,
+        "figure.dpi": DOTS,
         "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
         "font.size": TEXT,
         "savefig.bbox": None,
-        "savefig.dpi": DPI,
+        "savefig.dpi": DOTS,
     }
     seaborn.set_theme(context="paper", style="ticks", palette=PALETTE, rc=style)
-    shell = get_ipython()
-    if shell is not None:  # Jupyter would cut the margins off, by fractions of a pixel
-        from matplotlib_inline.config import InlineBackend
-
-        InlineBackend.instance(parent=shell).print_figure_kwargs = {"bbox_inches": None}
 
 
-def keep(figure: Figure, name: str) -> Figure:
-    """Save a figure among the notebook's outputs, as figures/<name>.png, and give it back for the cell to end with."""
+def keep(figure: Figure, name: str) -> DisplayedImage:
+    """Save a figure among the notebook's outputs, as figures/<name>.png; the file is what a cell shows by ending so."""
+    from IPython.display import Image as DisplayedImage
+
     save_figure(figure, name)
-    return figure
+    return DisplayedImage(filename=out_dir() / "figures" / f"{name}.png")
 
 
 def side_by_side(
@@ -181,9 +177,9 @@ class Page:
         from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
         self.width, self.height = width + 1e-4, height + 1e-4  # a little over, so that no rounding takes a pixel away
-        size = self.width / DPI, self.height / DPI
+        size = self.width / DOTS, self.height / DOTS
         as_placed = PlaceHolderLayoutEngine(adjust_compatible=True, colorbar_gridspec=True)
-        self.figure = pyplot.figure(figsize=size, dpi=DPI, layout=as_placed, facecolor="white")
+        self.figure = pyplot.figure(figsize=size, dpi=DOTS, layout=as_placed, facecolor="white")
         pyplot.close(self.figure)  # shown where a cell ends with it, and not a second time
 
     def picture(self, pixels: np.ndarray, x: int, y: int, colour: str | None = None) -> None:
@@ -250,8 +246,8 @@ def text_width(text: str, bold: bool = False, size: float = TEXT) -> float:
     from matplotlib.font_manager import FontProperties
 
     font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
-    space = 0.318 * size * DPI / 72 * (len(text) - len(text.rstrip(" ")))  # the renderer leaves spaces at the end out
-    return RendererAgg(1, 1, DPI).get_text_width_height_descent(text.rstrip(" "), font, False)[0] + space
+    space = 0.318 * size * DOTS / 72 * (len(text) - len(text.rstrip(" ")))  # the renderer leaves spaces at the end out
+    return RendererAgg(1, 1, DOTS).get_text_width_height_descent(text.rstrip(" "), font, False)[0] + space
 
 
 def wrap(words: Iterable[Word], width: float) -> list[list[Word]]:

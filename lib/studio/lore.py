@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lib.backbones.attention import TextMaps, hooked, latent_mask, resolve_layers, token_mask
 from lib.bench.cases import Batch, EditCase, form_batches
+from lib.bench.local import REPLACE
 from lib.core.errors import InputError
 from lib.core.noise import Noise
 from lib.editors.lore import LORE, attention_loss, lore_nfe, optimised, real_tokens, renoised, word_weights
@@ -20,7 +21,6 @@ from lib.editors.run import padded_batches
 from lib.editors.solvers import SOLVERS, Evaluate, follow, intervals, midpoint
 from lib.metrics.pixels import target_psnr
 from lib.metrics.sweep import COLUMNS
-from lib.studio.lore_cases import REPLACE
 
 if TYPE_CHECKING:
     from lib.backbones.base import Backbone, Conditioning

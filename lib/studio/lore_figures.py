@@ -44,13 +44,14 @@ def tracks(
     x: tuple[str, str] = ("background_psnr", "background PSNR, dB (higher: more kept)"),
     y: tuple[str, str] = ("attribute_accuracy", "attribute accuracy (higher: more edited)"),
 ) -> Figure:
-    """Alignment over fidelity in two panels: editors without the mask, editors with it; 95 % ellipses.
+    """Alignment over fidelity in two panels: editors without the mask, editors with it; 95 % ellipses. What is kept
+    differs too much between them for one scale of fidelity.
 
     `free` and `given` map a name to its arms along one setting (one arm: a point). Anchors are crosses, those that need
     the mask only beside its owners.
     """
     rows = summary.set_index(["arm", "metric"])
-    figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.4), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(7.6, 4.8), sharey=True, layout="constrained")
     looks = (
         (free, {name: EDITOR_COLOURS[name] for name in free}, EDITOR_MARKS),
         (given, GIVEN_COLOURS, GIVEN_MARKS),
@@ -62,10 +63,8 @@ def tracks(
             look = {"color": colours[name], "marker": marks[name], "linestyle": "--" if marks[name] in "sD" else "-"}
             draw_curve(axes, rows, table, arms, (x[0], y[0]), label=name, **look)
         axes.set(title=title, xlabel=x[1], ylim=span_of(y[0]))
-        axes.legend(frameon=False, fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
-    limits = [axes.get_xlim() for axes in panels]
+        axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     for axes, owned in zip(panels, (False, True), strict=True):
-        axes.set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
         mark_anchors(axes, rows, [name for name in anchors if owned or not ANCHORS[name].needs_mask], (x[0], y[0]))
     panels[0].set_ylabel(y[1])
     plt.close(figure)  # a cell shows it by ending with it, once

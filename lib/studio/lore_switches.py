@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lib.bench.local import LOCAL
 from lib.editors.registry import settings_for
 from lib.metrics.sweep import Arm, run_arm, run_arms
-from lib.studio.lore_cases import LOCAL, recipe_for
+from lib.studio.lore_cases import recipe_for
 from lib.world.edits import EDIT_TYPES
 
 if TYPE_CHECKING:
@@ -50,18 +51,18 @@ def ablation_arms(
 
     `own`: LORE's settings in use, of which each arm changes its own.
     """
-    arms, cases, judges = [], evaluation.cases, {"clip": evaluation.clip, "batch_size": batch_size}
+    arms, cases, options = [], evaluation.cases, {"clip": evaluation.clip, "batch_size": batch_size}
     for label, changed in switches(many_iterations).items():
         draws = seeds if label in STABLE else seeds[:1]
         plan = [("lore", {**own, **changed})]
-        arms += run_arms(plan, backbone, cases, evaluation.parser, labels=[label], seeds=draws, **judges)
+        arms += run_arms(plan, backbone, cases, evaluation.parser, labels=[label], seeds=draws, **options)
     edited, rows = [], []
     for kind, recipe in recipes_in_use(own).items():
         of_kind = [case for case in cases if EDIT_TYPES[case.edit_type] == kind]
         if not of_kind:
             continue
-        options = {"label": RECIPE, "seeds": seeds[:1], **judges}
-        part = run_arm("lore", backbone, of_kind, {**own, **recipe}, evaluation.parser, **options)
+        own_label = {"label": RECIPE, "seeds": seeds[:1], **options}
+        part = run_arm("lore", backbone, of_kind, {**own, **recipe}, evaluation.parser, **own_label)
         edited, rows = [*edited, *part.edited], [*rows, *part.rows]
     return [*arms, Arm(RECIPE, "lore", edited, rows)]
 

@@ -14,7 +14,7 @@ from lib.editors.anchors import ANCHORS, run_anchor
 from lib.editors.run import Edited
 from lib.metrics.score import Parser, score
 from lib.studio.figures import EDITOR_COLOURS, Reading, side_by_side
-from lib.studio.tables import DECIMALS, TITLES, cell
+from lib.studio.tables import DECIMALS, TITLES, WORLD_SCORES, cell
 from lib.world.language import vocabulary
 from lib.world.render import SIDE
 from lib.world.vocabulary import (
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from lib.backbones.base import Backbone
 
 UNSAID = {"natural", "none", "normal"}  # names of values that a caption leaves out
-SHOWN = ("attribute_accuracy", "attribute_preservation", "background_psnr", "target_psnr")
 
 
 def parser_for(case: EditCase, folder: str) -> Parser | None:
@@ -95,21 +94,21 @@ def beside_anchors(
 
 
 def score_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Score rows of one case as a table of text: arms down, the metrics of SHOWN across, a dash where there is none."""
+    """Score rows of one case as a table of text: arms down, WORLD_SCORES across, a dash where there is none."""
     values = {(row["arm"], row["metric"]): row["value"] for row in rows}
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     table = {
         TITLES[name]: [
             cell(value := values.get((arm, name), float("nan")), value, value, DECIMALS.get(name, 2)) for arm in arms
         ]
-        for name in SHOWN
+        for name in WORLD_SCORES
     }
     return pd.DataFrame(table, index=arms)
 
 
 def headline(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, dict[str, float]]:
     """The scores of one arm for `write_metrics`, those without a value left out."""
-    own = [row for row in rows if row["arm"] == arm and row["metric"] in SHOWN and isfinite(row["value"])]
+    own = [row for row in rows if row["arm"] == arm and row["metric"] in WORLD_SCORES and isfinite(row["value"])]
     return {arm: {row["metric"]: row["value"] for row in own}}
 
 

@@ -14,6 +14,7 @@ TITLES = {
     "target_psnr": "PSNR to target, dB ↑",
     "nfe": "NFE ↓",
 }
+WORLD_SCORES = ("attribute_accuracy", "attribute_preservation", "background_psnr", "target_psnr")  # in its tables
 DECIMALS = {"background_psnr": 1, "target_psnr": 1, "clip_t": 3}
 
 

@@ -5,10 +5,8 @@ import pytest
 
 from lib.claims.even import even_samples
 from lib.claims.evidence import sample_of
-from lib.claims.permuted import effects, fast_gap, p_values, shuffled
+from lib.claims.permuted import effects, p_values, shuffled
 from lib.claims.verdict import estimate
-from lib.stats.bootstrap import gap_between
-from lib.stats.paired import GRID
 from tests.claims.planted import claim, evidence, pair, table
 
 STARTS = [f"a@start={s}" for s in (0.2, 0.6, 1.0)]
@@ -137,19 +135,6 @@ def test_the_longer_curve_is_thinned():
     )
     assert sample.points == (2, 2)
     assert {tuple(row) for row in many[0].tolist()} == {(10, 30, 1, 3, 40, 50, 4, 5), (40, 50, 4, 5, 10, 30, 1, 3)}
-
-
-def test_the_fast_gap_is_the_gap():
-    generator = np.random.default_rng(0)
-    curves = [generator.normal(size=(2000, knobs)) for knobs in (4, 4, 3, 3)]
-    for points in curves[:2]:
-        points[:500, 3] = points[:500, 0]  # a setting twice, as a base arm is among its settings
-    slow, fast = gap_between(*curves, grid=GRID), fast_gap(*curves)
-    assert np.array_equal(np.isnan(slow), np.isnan(fast))
-    assert np.isnan(slow).any()
-    assert np.nanmax(np.abs(slow - fast)) < 1e-12
-    meeting = [np.array(row, dtype=float)[None] for row in ([0, 1, 2], [1, 2, 5], [2, 3, 4], [1, 2, 5])]
-    assert fast_gap(*meeting).tolist() == gap_between(*meeting, grid=GRID).tolist() == [4.0]
 
 
 def test_samples_have_their_claims():

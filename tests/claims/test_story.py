@@ -42,13 +42,14 @@ def test_three_sentences():
         "* **Held**: 3 of the 6 claims that could be tested (on 60 units, 1 seed):\n    * claim x-1-b ("
     )
     assert held.endswith("\n    * and `x-1-c`")  # the second of number 1
-    assert f"({found[0].effect:+.3g} [{found[0].ci_low:.3g}, {found[0].ci_high:.3g}])" in held
+    assert f"(m {found[0].effect:+.3g} [{found[0].ci_low:.3g}, {found[0].ci_high:.3g}], claimed higher)" in held
     assert "claim x-5 (largest" in held
     assert against.startswith("1:\n    * claim x-2 (") and against.endswith(")")
-    assert undecided.startswith("2, on 60 units, 1 seed:\n    * `x-3`, `x-4`\n    * in m the paired SD is ")
+    assert undecided.startswith("2, on 60 units, 1 seed:\n    * claim x-3 (m ")
+    assert ", margin ±0.01)\n    * in m the paired SD is " in undecided
     assert f"from {reaches['x-3'].smallest:.3g} on, where {abs(found[3].effect):.3g} was seen" in undecided
     assert f"could show margins of {reaches['x-4'].smallest:.3g} and would need 0.01" in undecided
-    assert undecided.endswith("1 of 1 effects are smaller than what their numbers could have shown")
+    assert undecided.endswith("1 of 1 effects seen are smaller than what is found with 80 % power")
 
 
 def test_nothing_is_said_of_nothing():
@@ -57,14 +58,14 @@ def test_nothing_is_said_of_nothing():
     only = told(found[:1], reaches)
     assert only.endswith("* **Did not hold**: nothing was contradicted.\n* **Undecided**: nothing that was tested.")
     without = told([replace(found[3], effect=None)], reaches)  # curves that do not meet have no effect
-    assert without.endswith("**Undecided**: 1, on 60 units, 1 seed:\n    * `x-3`")
+    assert without.endswith("**Undecided**: 1, on 60 units, 1 seed:\n    * claim x-3 (no value)")
     assert "**Held**: 0 of the 1 claim that could be tested (on 60 units, 1 seed)." in without
 
 
 def test_the_remark_on_a_changed_test_is_not_told():
     found, reaches = rows()
     changed = replace(found[0], statement="It is so. (Test changed after the first run.)")
-    assert "* It is so (+" in told([changed], reaches)
+    assert "* It is so (m +" in told([changed], reaches)
 
 
 def test_sizes():
@@ -112,9 +113,11 @@ def test_a_claim_that_errs_too_often_is_named_with_the_reason():
     assert [each.claim.id for each in high] == ["x-2"]
     said = said_of_null(found, samples)
     assert said.startswith("Of 2 claims × 500 shufflings 7.5% (± 0.8%) are supported and 0.0% contradicted.")
-    assert "Claims above 7.9% (5 % and three Monte-Carlo errors): `x-2`." in said
+    assert "Supported in more than 7.9% (5 % and three standard errors): `x-2`." in said
     assert "`x-2` (interaction, n = 9 + 27): 12.0%; the smaller level has few cases" in said
-    assert said_of_null(found[:1], samples).endswith("errors): none.")
+    assert said_of_null(found[:1], samples).endswith(
+        "No claim is supported in more than 7.9% (5 % and three standard errors)."
+    )
     assert null_table(found, samples)["n"].tolist() == ["36", "9 + 27"]
     assert null_table(found, samples)["supported, %"].tolist() == [3.0, 12.0]
     assert null_table([], {}).empty

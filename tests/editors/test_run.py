@@ -46,7 +46,7 @@ def test_counted_evaluations_are_the_formula(name, guidance_mode, more):
     """`run_editor` compares them; here also with numbers by hand."""
     settings = SMALL[name] | ({"n_avg": 1, "tail": 0.0} if name == "flowedit" else {}) | more
     (found,) = run_editor(name, Mixture(guidance_mode=guidance_mode), some_cases(1), settings)
-    start = settings.get("start", 0.75 if name == "sdedit" else 0.95)
+    start = settings.get("start", 0.905 if name == "sdedit" else 0.95)
     levels = [t for t in Mixture()._schedule(settings["steps"], None).tolist() if t < start - 1e-3]
     branches = {"sdedit": 1, "ode-inversion": 2, "flowedit": 2}[name]
     passes = 2 if guidance_mode == "classifier-free" else 1

@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 
 from lib.core.errors import InputError
+from lib.editors.registry import settings_for
 from lib.editors.run import run_editor
 from lib.metrics.sweep import grid, label_of, run_arm, run_arms, table_of
 from lib.metrics.tuning import best_arm, settings_auto, tuning_score, write_record
+from lib.stages.config import load_params, load_section
 from tests.editors.analytic import Mixture, some_cases
 
 
@@ -92,7 +94,7 @@ def test_arms_may_have_seeds_of_their_own_and_equal_arms_share_those_of_the_firs
 def test_settings_auto_takes_the_record_of_this_backbone_only(tmp_path):
     record, backbone = tmp_path / "tune" / "settings.json", Mixture()
     assert settings_auto("sdedit", backbone, record)[0] is None
-    write_record(record, backbone, {"sdedit": {"start": 0.6}}, budget=6, cases=60)
+    write_record(record, backbone, {"sdedit": {"start": 0.6}}, budget=6, cases={"sdedit": 60})
     assert settings_auto("sdedit", backbone, record) == ({"start": 0.6}, "tuned on 60 tuning cases")
     assert settings_auto("flowedit", backbone, record)[0] is None
     stored = json.loads(record.read_text()) | {"hash": "another"}
@@ -101,3 +103,12 @@ def test_settings_auto_takes_the_record_of_this_backbone_only(tmp_path):
     record.write_text("{")
     with pytest.raises(InputError, match="tuning record"):
         settings_auto("sdedit", backbone, record)
+
+
+def test_every_editor_that_is_compared_has_the_same_number_of_tries():
+    sweeps = {editor: grid(load_section(f"sweeps/{editor}")) for editor in load_params()["sweeps"]}
+    assert {len(settings) for settings in sweeps.values()} == {6}
+    assert {"lore", "kv-edit"} <= set(sweeps)
+    for editor, settings in sweeps.items():
+        for each in settings:
+            settings_for(editor, each)  # names and ranges are the editor's

@@ -59,7 +59,7 @@ def test_a_page_tells_the_notebook_in_short(tmp_path: Path) -> None:
     assert text.startswith(f"{MARK} Notebook: flowedit/method -->\n# FlowEdit, *tested*\n\n")
     assert "A [neighbour](start.md), a [file](../lib/a.py#L3), a `[b](c.py)`." in text
     assert "![Headline figure of flowedit/method](flowedit-method.png)" in text
-    assert "**flowedit**: PSNR 20.5 [20, 21], NFE 20" in text
+    assert "**flowedit**" not in text  # the table has its numbers
     assert f"{TABLE}\n| flowedit | 0.81 [0.77, 0.84] | 200 |" in text
     assert (
         "## What was found\n\nOne. $x_t$\n\n### Below\n\n```\n# no heading\n```\n\n**Two.**\n\n**Three.**\n\n---"
@@ -67,6 +67,15 @@ def test_a_page_tells_the_notebook_in_short(tmp_path: Path) -> None:
     )
     for absent in ("not this", "nor this", "not shown", "More."):
         assert absent not in text
+
+
+def test_markdown_that_lies_beside_a_notebook_stands_on_its_page(tmp_path: Path) -> None:
+    story(tmp_path)
+    path = make(tmp_path, "start", markdown("# Start"), metrics={"flowedit": {"nfe": 20}})
+    (path.parent / "ledger.md").write_text("## Every claim\n\n[seen](flowedit/method.ipynb#cell-id=cell-03)\n")
+    export_docs(tmp_path)
+    text = (tmp_path / "docs" / "start.md").read_text()
+    assert "\n\n**flowedit**: NFE 20\n\n## Every claim\n\n[seen](flowedit-method.md)\n\n---" in text
 
 
 def test_the_index_names_every_page_and_every_link_leads_somewhere(tmp_path: Path) -> None:

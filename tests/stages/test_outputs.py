@@ -71,6 +71,24 @@ def test_a_figure_does_not_name_the_library(out: Path) -> None:
     assert (out / "figures" / "again.png").read_bytes() == first
 
 
+def test_a_chart_takes_a_palette_and_a_picture_keeps_its_colours(out: Path) -> None:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    noise = np.random.default_rng(0).random((60, 80, 3))
+    chart, picture = Figure(figsize=(4, 3)), Figure(figsize=(4, 3))
+    chart.subplots().plot([1, 3, 2])
+    picture.figimage(noise, resize=False)
+    outputs.save_figure(chart, "chart")
+    outputs.save_figure(picture, "picture")
+    with Image.open(out / "figures" / "chart.png") as written:
+        assert (written.mode, written.size) == ("P", (480, 360))
+    with Image.open(out / "figures" / "picture.png") as written:
+        assert (written.mode, written.size) == ("RGB", (480, 360))
+        kept = np.asarray(written, dtype=float)[-60:, :80] / 255
+    assert np.abs(kept - noise).max() < 1 / 255
+
+
 def test_a_csv_has_six_digits(out: Path) -> None:
     outputs.save_csv(pd.DataFrame({"a": [1 / 3]}), "curve")
     assert (out / "curve.csv").read_bytes() == b"a\n0.333333\n"

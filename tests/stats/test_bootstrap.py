@@ -180,6 +180,8 @@ def test_curves_are_compared_at_equal_x():
 def test_many_curves_are_read_as_one_by_one():
     generator = np.random.default_rng(0)
     x_a, y_a, x_b, y_b = (generator.normal(size=(50, knobs)) for knobs in (3, 3, 5, 5))
+    for points in (x_a, y_a):
+        points[:25, 2] = points[:25, 0]  # a setting twice, as a base arm is among its settings
     found = gap_between(x_a, y_a, x_b, y_b, grid=16)
     for row in range(50):
         low, high = max(x_a[row].min(), x_b[row].min()), min(x_a[row].max(), x_b[row].max())
@@ -188,8 +190,10 @@ def test_many_curves_are_read_as_one_by_one():
             np.interp(at, x[row][np.argsort(x[row])], y[row][np.argsort(x[row])]) for x, y in ((x_a, y_a), (x_b, y_b))
         ]
         wanted = np.mean(lines[0] - lines[1]) if low <= high else np.nan
-        assert found[row] == pytest.approx(wanted, nan_ok=True)
+        assert found[row] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
     assert 0 < np.isnan(found).sum() < 50
+    meeting = [np.array(row, dtype=float)[None] for row in ([0, 1, 2], [1, 2, 5], [2, 3, 4], [1, 2, 5])]
+    assert gap_between(*meeting, grid=16).tolist() == [4.0]
 
 
 def test_a_knob_that_only_moves_along_the_curve_makes_no_difference():

@@ -11,11 +11,12 @@ from lib.backbones.base import Backbone
 from lib.backbones.load import load_backbone
 from lib.bench.cases import EditCase
 from lib.bench.export import export_cases
+from lib.bench.local import LOCAL, local_cases
 from lib.bench.world import world_cases
 from lib.core.errors import InputError
 from lib.metrics.sweep import run_arms, table_of
 from lib.studio.evaluation import evaluation_on, fitting, judged
-from lib.studio.lore_cases import LOCAL, local_cases, local_evaluation
+from lib.studio.lore_cases import local_evaluation
 
 CLIP = "models/tiny-clip"
 

@@ -14,8 +14,8 @@ from lib.bench.cases import EditCase
 from lib.core.errors import InputError
 from lib.editors.anchors import ANCHORS
 from lib.editors.registry import EDITORS
+from lib.stages.outputs import DOTS
 from lib.studio.figures import (
-    DPI,
     EDITOR_COLOURS,
     EDITOR_MARKS,
     PALETTE,
@@ -43,7 +43,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=DOTS, metadata={"Software": None})
     return stream.getvalue()
 
 
@@ -199,10 +199,13 @@ def test_the_style_of_a_notebook_moves_no_pixel(tmp_path: pytest.TempPathFactory
     before = png(side_by_side({"source": image}, captions={"source": "costs $5 to $6"}))
     with matplotlib.rc_context():
         use_style()
-        assert matplotlib.rcParams["figure.dpi"] == DPI
-        figure = keep(side_by_side({"source": image}, captions={"source": "costs $5 to $6"}), "one")
+        assert matplotlib.rcParams["figure.dpi"] == DOTS
+        figure = side_by_side({"source": image}, captions={"source": "costs $5 to $6"})
+        shown = keep(figure, "one")
     assert png(figure) == before
-    assert contains(np.asarray(Image.open(tmp_path / "figures" / "one.png").convert("RGB")), enlarged(image, 256))
+    saved = (tmp_path / "figures" / "one.png").read_bytes()
+    assert shown.data == saved
+    assert contains(np.asarray(Image.open(io.BytesIO(saved)).convert("RGB")), enlarged(image, 256))
 
 
 def test_words_that_differ_are_bold() -> None:

@@ -9,9 +9,10 @@ import torch
 
 from lib.backbones.base import Backbone
 from lib.bench.cases import EditCase, collate
+from lib.bench.local import local_cases
 from lib.core.errors import InputError
 from lib.core.noise import Noise
-from lib.editors.lore import LORE, RECIPES, lore, object_spans
+from lib.editors.lore import LORE, RECIPES, lore
 from lib.editors.solvers import follow, midpoint
 from lib.stats.paired import Difference
 from lib.studio.lore import (
@@ -25,10 +26,8 @@ from lib.studio.lore import (
     solver_rows,
     taylor,
 )
-from lib.studio.lore_cases import LOCAL, gap_cases, local_cases, recipe_for, with_columns, words_of
+from lib.studio.lore_cases import recipe_for, with_columns
 from lib.studio.lore_figures import attention_figure, differences_figure, gap_figure, tracks
-from lib.world.scenes import composition_split
-from lib.world.vocabulary import semantic_gap
 
 FEW = LORE(steps=2, inject=1, iterations=2)
 
@@ -48,80 +47,8 @@ def case(name: str = "a", *, source: str = "a cat", old: str | None = "cat", kin
     )
 
 
-# Cases
-
-
-@pytest.mark.parametrize(
-    ("before", "changed", "words"),
-    [
-        ({"object.0": "cat"}, {"object.0": "dog"}, ("dog", "cat")),
-        ({"object.1": "none"}, {"object.1": "man", "skin.1": "light-skinned"}, ("man", None)),
-        ({"object.1": "cat", "tint.1": "red"}, {"object.1": "none"}, ("background", "cat")),
-        ({"accessory.0": "none"}, {"accessory.0": "hat"}, ("hat", None)),
-        ({"accessory.0": "bow"}, {"accessory.0": "none"}, ("background", "bow")),
-        ({"hair.0": "bald"}, {"hair.0": "curly-haired"}, ("curly-haired", "bald")),
-        ({"object.1": "cat", "tint.1": "natural"}, {"tint.1": "red"}, ("red cat", "cat")),
-        ({"object.0": "cat", "tint.0": "blue"}, {"tint.0": "red"}, ("red cat", "blue cat")),
-    ],
-)
-def test_the_words_follow_from_the_record(before: dict, changed: dict, words: tuple) -> None:
-    made = EditCase(id="a", image=torch.zeros(3, 8, 8), target_prompt="", extras={"before": before, "changed": changed})
-    assert words_of(made) == words
-
-
-def test_a_case_without_a_thing_that_changes_has_no_words() -> None:
-    for changed in ({}, {"background": "red"}):
-        made = EditCase(id="a", image=torch.zeros(3, 8, 8), target_prompt="", extras={"changed": changed})
-        with pytest.raises(InputError, match="case 'a'"):
-            words_of(made)
-
-
-@pytest.fixture(scope="module")
-def cases() -> list[EditCase]:
-    return local_cases("test", 3)
-
-
-def test_local_cases_are_those_types_and_lore_finds_their_words(cases: list[EditCase]) -> None:
-    kinds = [each.edit_type for each in cases]
-    assert {kind: kinds.count(kind) for kind in kinds} == {1: 9, 2: 3, 3: 3, 4: 3, 6: 3}
-    assert sorted(set(kinds)) == sorted(LOCAL)
-    assert len({each.id for each in cases}) == len(cases)
-    for each in cases:
-        assert each.mask.any()
-        assert not each.mask.all()
-        changed = (each.image != each.target_image).any(0, keepdim=True)
-        assert not (changed & ~each.mask).any()
-        ((begin, end),) = object_spans(each)
-        assert each.target_prompt[begin:end] == each.extras["target_object"]
-        source = each.extras["source_object"]
-        assert source is None or f" {source} " in f"{each.source_prompt} "
-
-
-def test_three_gaps_share_picture_and_mask(cases: list[EditCase]) -> None:
-    for i in range(0, 9, 3):
-        near, middle, far = three = cases[i : i + 3]
-        assert [each.extras["gap"] for each in three] == ["near", "middle", "far"]
-        assert len({each.extras["image"] for each in three}) == 1
-        for each in three:
-            assert torch.equal(each.image, near.image)
-            assert torch.equal(each.mask, near.mask)
-            assert each.source_prompt == near.source_prompt
-            old, new = each.extras["source_object"], each.extras["target_object"]
-            assert semantic_gap(old, new) == each.extras["gap"]
-            before = each.extras["before"]
-            assert composition_split(new, before["tint.0"], before["background"]) == "test"
-        assert len({each.target_prompt for each in (near, middle, far)}) == 3
-
-
-def test_gap_cases_are_the_same_again_and_one_is_the_least() -> None:
-    first, again = gap_cases("tune", 1), gap_cases("tune", 2)
-    assert [each.id for each in first] == [each.id for each in again[:3]]
-    assert torch.equal(first[2].target_image, again[2].target_image)
-    with pytest.raises(InputError, match="at least 1"):
-        gap_cases("test", 0)
-
-
-def test_scores_get_the_ledgers_columns(cases: list[EditCase]) -> None:
+def test_scores_get_the_ledgers_columns() -> None:
+    cases = local_cases("test", 3)
     table = with_columns(constant_rows([cases[1], cases[9]], "lore", "m", 2.0), cases)
     assert table["gap"].fillna("").tolist() == ["middle", ""]
     assert table["stratum"].tolist() == [1, 2]
