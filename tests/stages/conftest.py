@@ -98,7 +98,13 @@ def notebook(*cells: dict) -> dict:
 
 def begin(root: Path) -> Project:
     """A project in `root` whose notebook `two` runs in a few seconds."""
-    parts = ["lib/__init__.py", "lib/core/__init__.py", "lib/core/errors.py", "lib/core/paths.py"]
+    parts = [
+        "lib/__init__.py",
+        "lib/core/__init__.py",
+        "lib/core/errors.py",
+        "lib/core/palette.py",
+        "lib/core/paths.py",
+    ]
     stages = sorted(path.name for path in (ROOT / "lib" / "stages").iterdir() if path.is_file())
     for file in [*parts, *(f"lib/stages/{name}" for name in stages)]:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
