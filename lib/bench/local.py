@@ -6,14 +6,12 @@ from dataclasses import replace
 from random import Random
 
 import numpy as np
-import torch
 
 from lib.bench.cases import EditCase
-from lib.bench.world import LICENCE, picture, world_cases
+from lib.bench.world import as_case, world_cases
 from lib.core.errors import InputError
 from lib.world.edits import GAPS, Edit
 from lib.world.instructions import instructions, kind_of
-from lib.world.language import caption
 from lib.world.scenes import sample_scene, scene_split
 from lib.world.vocabulary import OBJECTS, PEOPLE, semantic_gap, tints_of
 
@@ -70,29 +68,8 @@ def gap_cases(split: str, scenes: int, *, seed: int = 0) -> list[EditCase]:
         if edits is None:
             continue
         image = f"gap-{split}-{seed}-{len(cases) // len(GAPS):05d}"
-        mask = torch.from_numpy(np.logical_or.reduce([edit.mask() for edit in edits]))[None]
-        cases += [
-            EditCase(
-                id=f"{image}-{edit.gap}",
-                image=picture(edit.source),
-                target_prompt=caption(edit.target),
-                source_prompt=caption(edit.source),
-                instruction=edit.instructions["brief"],
-                mask=mask,
-                target_image=picture(edit.target),
-                edit_type=edit.edit_type,
-                benchmark="world",
-                licence=LICENCE,
-                extras={
-                    "changed": edit.changed,
-                    "protected": edit.protected,
-                    "before": edit.source.attributes(),
-                    "gap": edit.gap,
-                    "image": image,
-                },
-            )
-            for edit in edits
-        ]
+        mask = np.logical_or.reduce([edit.mask() for edit in edits])
+        cases += [as_case(edit, f"{image}-{edit.gap}", mask, image=image) for edit in edits]
     return cases
 
 
