@@ -30,6 +30,7 @@ from lib.core.paths import ROOT, resolve
 BACKBONES: dict[str, type[Backbone]] = {"FluxPipeline": FluxBackbone, "StableDiffusion3Pipeline": SD3Backbone}
 HUB_SECONDS = 10  # how long the hub may take to answer at all
 EXPECTED = "a folder in diffusers layout, or the id of a model of the hub"
+NEEDED = ("transformer", "vae", "scheduler")  # of a text encoder some models do without
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
@@ -60,11 +61,12 @@ def load_backbone(
     if double_shift and backbone_class is not SD3Backbone:
         raise InputError(f"double_shift of {name}", found=backbone_class.__name__, expected="an SD3 model")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if offload and device.type == "cpu":
+    on_cpu = device.type == "cpu"
+    if offload and on_cpu:
         raise InputError(f"offload of {name}", found="the CPU as its device", expected="a GPU")
-    if device.type == "cpu":
+    if on_cpu:
         keep_freed_memory()
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
+    dtype = dtype or (torch.float32 if on_cpu else torch.bfloat16)
     left_out = {part: None for part, origin in index.items() if origin == [None, None]}
     try:
         with _bars_on_terminals_only():
@@ -80,6 +82,8 @@ def load_backbone(
         pipe.enable_model_cpu_offload(device=device)
     else:
         pipe.to(device)
+    if on_cpu:
+        pipe.vae.to(memory_format=torch.channels_last)  # a sixth less time to decode; the values differ by rounding
     if slicing:
         pipe.vae.enable_slicing()
     if tiling:
@@ -111,6 +115,10 @@ def check_folder(folder: str | Path, name: str | None = None) -> dict[str, Any]:
     if index.get("_class_name") not in BACKBONES:
         found = f"pipeline class {index.get('_class_name')}"
         raise InputError(thing, found=found, expected=f"one of {', '.join(BACKBONES)}")
+    for part in NEEDED:
+        origin = index.get(part)
+        if not isinstance(origin, list) or not origin or origin[0] is None:
+            raise InputError(thing, found=f"no {part} in model_index.json", expected=", ".join(NEEDED))
     for part, origin in index.items():
         if not part.startswith("_") and isinstance(origin, list) and origin[0] is not None:
             _check_part(folder / part, origin, thing)

@@ -170,7 +170,7 @@ def _undecided(rows: Sequence[Row], reaches: Mapping[str, Reach]) -> str:
         spread = f"the paired SD is {sd} and " if sd else ""
         smallest = _span([reaches[row.id].smallest for row in own])
         said.append(
-            f"in {measure.replace('_', ' ')} {spread}an effect is found four times in five (after Holm) from {smallest}"
+            f"{measure.replace('_', ' ')}: {spread}an effect is found four times in five (after Holm) from {smallest}"
             f" on, where {_span([abs(_from_margin(row)) for row in own])} was seen"
         )
     if equal:

@@ -21,7 +21,6 @@ from torch import Tensor
 from lib.backbones.attention import (
     SHARED,
     TextMaps,
-    checkpointed,
     ending_after,
     flux_transformer,
     hooked,
@@ -29,6 +28,7 @@ from lib.backbones.attention import (
     one_row_per_image,
     resolve_layers,
     token_mask,
+    within_memory,
 )
 from lib.bench.cases import Batch, EditCase
 from lib.core.errors import InputError
@@ -128,7 +128,7 @@ def optimised(
     z = z.clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=settings.learning_rate)
     for _ in range(settings.iterations):
-        with torch.enable_grad(), hooked(backbone, layers, maps.hook), checkpointed(backbone):
+        with torch.enable_grad(), hooked(backbone, layers, maps.hook), within_memory(backbone, z):
             loss = attention_loss(backbone, z, times, cond, maps, inside, max(layers))
             (gradient,) = torch.autograd.grad(loss.sum(), z)
         z.grad = gradient * inside  # gates m = 0 alone: Adam does not see a gradient's size

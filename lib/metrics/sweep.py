@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from lib.backbones.base import Backbone
 from lib.bench.cases import EditCase
 from lib.editors.anchors import ANCHORS, run_anchor
-from lib.editors.registry import EDITORS
+from lib.editors.registry import EDITORS, settings_for
 from lib.editors.run import Edited, run_editor
 from lib.metrics.extractors import ImageTextEncoder
 from lib.metrics.score import Parser, score
@@ -96,15 +96,16 @@ def run_arms(
 ) -> list[Arm]:
     """`run_arm` for each (editor, settings) of a plan, with one progress bar (none in headless runs).
 
-    `seeds` are those of every arm, or given by label. Two arms of one editor with equal settings are run once, with the
-    seeds of the first, and have equal scores under both labels.
+    `seeds` are those of every arm, or given by label. Two arms of one editor with equal settings, defaults
+    counted in, are run once, with the seeds of the first, and have equal scores under both labels.
     """
     names = labels or [label_of(editor, settings or {}) for editor, settings in plan]
     bar = tqdm(list(zip(names, plan, strict=True)), desc="arms", unit="arm", disable=None)
     made: dict[str, Arm] = {}
     arms = []
     for label, (editor, settings) in bar:
-        key = f"{editor} {sorted((settings or {}).items())}"
+        known = settings_for(editor, settings) if editor in EDITORS else sorted((settings or {}).items())
+        key = f"{editor} {known}"
         if key not in made:
             draws = seeds[label] if isinstance(seeds, Mapping) else seeds
             options = {"clip": clip, "label": label, "seeds": draws, "batch_size": batch_size}

@@ -87,18 +87,20 @@ def mark_anchors(axes: Axes, rows: pd.DataFrame, names: Sequence[str], metrics: 
     """Anchors as crosses. Those far right of all that is drawn yet stand at the edge, with their number."""
     left, right = axes.get_xlim()
     points = _points(rows, names, *metrics)
-    near = points["x"][points["x"] < right + (right - left) / 2]
+    near = [x for x in points["x"] if x < right + (right - left) / 2]
     edge = max([right, *near]) + 0.12 * (right - left)
-    if min(near, default=left) < left + 0.02 * (right - left):
-        left = min(near) - 0.06 * (right - left)
+    furthest = min(near, default=right)
+    if furthest < left + 0.02 * (right - left):
+        left = furthest - 0.06 * (right - left)
     axes.set_xlim(left, edge)
     for name, (px, py) in zip(names, points.itertuples(index=False), strict=True):
         beyond = px > edge
         at = edge - 0.02 * (edge - left) if beyond else px
         axes.plot(at, py, ">" if beyond else "x", color="0.35", markersize=6)
         side, shift = ("right", -6) if at > left + 0.6 * (edge - left) else ("left", -3)
-        text, up = (f"{name} ({px:.0f})", 5) if beyond else (name, 15 if side == "right" else -14)
-        axes.annotate(text, (at, py), xytext=(shift, up), textcoords="offset points", color="0.35", fontsize=8, ha=side)
+        text, up = (f"{name} ({px:.0f})", 7) if beyond else (name, 0 if side == "right" else -11)
+        look = {"textcoords": "offset points", "color": "0.35", "fontsize": 8, "ha": side, "va": "center_baseline"}
+        axes.annotate(text, (at, py), xytext=(shift, up), **look)
 
 
 def _points(rows: pd.DataFrame, arms: Sequence[str], x: str, y: str) -> pd.DataFrame:

@@ -55,7 +55,7 @@ def against_base(differences: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
     """A panel per metric (name -> title), a line per arm: its difference from the base arm with the 95 % interval.
 
     `differences` has columns axis, arm, metric, value, low, high; arms stand in its order, those of one axis together,
-    colours and gaps tell the axes apart. The gray line is the base: no difference.
+    a gap and the other of two colours tell an axis from its neighbours. The gray line is the base: no difference.
     """
     from matplotlib import pyplot as plt
 
@@ -73,7 +73,7 @@ def against_base(differences: pd.DataFrame, metrics: Mapping[str, str]) -> Figur
     for panel, (metric, title) in zip(panels[0], metrics.items(), strict=True):
         rows = differences[differences["metric"] == metric].set_index("arm").loc[arms["arm"]]
         for height, (arm, row) in zip(heights, rows.iterrows(), strict=True):
-            colour = PALETTE[axes_named.index(row["axis"]) % len(PALETTE)]
+            colour = PALETTE[axes_named.index(row["axis"]) % 2]
             panel.plot([row["low"], row["high"]], [height] * 2, color=colour, linewidth=1.6)
             panel.plot(row["value"], height, "o", color=colour, markersize=4, label=arm)
         panel.axvline(0, color="0.6", linewidth=1, zorder=0)

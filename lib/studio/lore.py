@@ -102,29 +102,33 @@ class Watch:
 
 
 def attention_rows(
-    backbone: Backbone, cases: Sequence[EditCase], settings: LORE, *, seed: int = 0, batch_size: int = 25
+    backbone: Backbone, cases: Sequence[EditCase], settings: LORE, *, seeds: Sequence[int] = (0,), batch_size: int = 25
 ) -> pd.DataFrame:
     """Tidy `in_mask_attention` of the arms source-word, fresh-noise, inverted-noise, lore-no-optimisation (renoised)
     and lore, at t = 1; of lore also `latent_change`, the mean |optimised - renoised| of the elements that may move.
 
-    Batches are those of `run_editor`, so that the noise is the one that the edits start from.
+    The first and the third draw no noise: the same under every seed. Batches are those of `run_editor`, so that the
+    noise is the one that the edits start from.
     """
     rows: list[tuple[str, str, int, str, float]] = []
     for batch, real in padded_batches(cases, batch_size):
-        watch = Watch(backbone, batch, settings, seed)
-        made = watch.noises()
-        found = {
-            "source-word": watch.source_attention(),
-            "fresh-noise": watch.attention(made.fresh),
-            "inverted-noise": watch.attention(made.inverted),
-            "lore-no-optimisation": watch.attention(made.renoised),
-            "lore": watch.attention(made.optimised),
-        }
-        moving = (watch.inside > 0).expand_as(made.inverted)
-        moved = ((made.optimised - made.renoised).abs() * moving).flatten(1).sum(1) / moving.flatten(1).sum(1)
-        for i, name in enumerate(batch.ids[:real]):
-            rows += [(name, arm, seed, "in_mask_attention", values[i]) for arm, values in found.items()]
-            rows.append((name, "lore", seed, "latent_change", moved[i].item()))
+        drawless: dict[str, list[float]] = {}
+        for seed in seeds:
+            watch = Watch(backbone, batch, settings, seed)
+            made = watch.noises()
+            if not drawless:
+                drawless = {"source-word": watch.source_attention(), "inverted-noise": watch.attention(made.inverted)}
+            found = {
+                **drawless,
+                "fresh-noise": watch.attention(made.fresh),
+                "lore-no-optimisation": watch.attention(made.renoised),
+                "lore": watch.attention(made.optimised),
+            }
+            moving = (watch.inside > 0).expand_as(made.inverted)
+            moved = ((made.optimised - made.renoised).abs() * moving).flatten(1).sum(1) / moving.flatten(1).sum(1)
+            for i, name in enumerate(batch.ids[:real]):
+                rows += [(name, arm, seed, "in_mask_attention", values[i]) for arm, values in found.items()]
+                rows.append((name, "lore", seed, "latent_change", moved[i].item()))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -142,8 +146,10 @@ def loss_curve(
 
 
 @torch.no_grad()
-def distance_rows(backbone: Backbone, cases: Sequence[EditCase], arm: str) -> pd.DataFrame:
-    """How far each replacement's right answer is from its source, in the rows of an arm.
+def distance_rows(
+    backbone: Backbone, cases: Sequence[EditCase], arm: str, *, seeds: Sequence[int] = (0,)
+) -> pd.DataFrame:
+    """How far each replacement's right answer is from its source, in the rows of an arm, the same under every seed.
 
     `text_distance`: 1 - cos of the pooled embeddings of both nouns; `visual_distance`: mean |difference| of the
     autoencoder's latents inside the mask.
@@ -151,11 +157,13 @@ def distance_rows(backbone: Backbone, cases: Sequence[EditCase], arm: str) -> pd
     rows: list[tuple[str, str, int, str, float]] = []
     for case in (case for case in cases if case.edit_type == REPLACE):
         nouns = backbone.embed([str(case.extras[name]) for name in ("source_object", "target_object")]).pooled.float()
-        rows.append((case.id, arm, 0, "text_distance", 1 - torch.cosine_similarity(*nouns, dim=0).item()))
         before, after = (backbone.encode(picture[None]) for picture in (case.image, case.target_image))
         inside = latent_mask(backbone, token_mask(backbone, case.mask[None], before), before) > 0
-        moved = (after - before).abs()[inside.expand_as(before)]
-        rows.append((case.id, arm, 0, "visual_distance", moved.mean().item()))
+        found = {
+            "text_distance": 1 - torch.cosine_similarity(*nouns, dim=0).item(),
+            "visual_distance": (after - before).abs()[inside.expand_as(before)].mean().item(),
+        }
+        rows += [(case.id, arm, seed, metric, value) for seed in seeds for metric, value in found.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -198,7 +206,8 @@ def compute_ratio(backbone: Backbone, like: Tensor, backward: float = 2.0) -> fl
     """Forward passes of one LORE edit at the paper's settings, in those of RF-Solver in 15 steps.
 
     `backward` is what the way back of one evaluation counts: 1 for its gradient with respect to the noise alone, 2 if
-    blocks are computed again on the way, as they are here. The evaluation that ends early counts in full.
+    blocks are computed again on the way, as they are of a large model (`within_memory`). The evaluation that ends early
+    counts in full.
     """
     settings = LORE()
     passes = lore_nfe(backbone, settings, like) + backward * 2 * settings.iterations

@@ -88,7 +88,7 @@ def carry(
 
 
 def mixture_table(points: int, *, steps: int = 200, seed: int = 0) -> tuple[pd.DataFrame, dict[str, Carried]]:
-    """In-mode deviation, transport cost and share of changed modes per member of the family, and where points went."""
+    """The numbers of `Carried` per member of the family, a line each, and where its points went."""
     found = {
         name: carry(preset, points=points, steps=steps, start=start, shift=0.0 if start == 1 else 1.15, seed=seed)
         for name, (preset, start) in MEMBERS.items()
@@ -97,6 +97,7 @@ def mixture_table(points: int, *, steps: int = 200, seed: int = 0) -> tuple[pd.D
         name: {
             "start": MEMBERS[name][1],
             "in-mode deviation (right: 1)": each.in_mode_std,
+            "at the first mode, % (right: 50)": 100 * each.first,
             "transport cost": each.cost,
             "changed modes, %": 100 * each.changed,
         }

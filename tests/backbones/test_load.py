@@ -83,6 +83,7 @@ def _truncate(path: Path, size: int) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no index": (lambda f: (f / "model_index.json").unlink(), "found no model_index.json"),
+    "no autoencoder": (lambda f: _edit_index(f, vae=[None, None]), "found no vae in model_index.json"),
     "cut index": (lambda f: _truncate(f / "model_index.json", 40), "found an unreadable model_index.json"),
     "other class": (
         lambda f: _edit_index(f, _class_name="StableDiffusionPipeline"),

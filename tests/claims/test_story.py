@@ -46,7 +46,7 @@ def test_three_sentences():
     assert "claim x-5 (largest" in held
     assert against.startswith("1:\n    * claim x-2 (") and against.endswith(")")
     assert undecided.startswith("2, on 60 units, 1 seed:\n    * claim x-3 (m ")
-    assert ", margin ±0.01)\n    * in m the paired SD is " in undecided
+    assert ", margin ±0.01)\n    * m: the paired SD is " in undecided
     assert f"from {reaches['x-3'].smallest:.3g} on, where {abs(found[3].effect):.3g} was seen" in undecided
     assert f"could show margins of {reaches['x-4'].smallest:.3g} and would need 0.01" in undecided
     assert undecided.endswith("1 of 1 effects seen are smaller than what is found with 80 % power")

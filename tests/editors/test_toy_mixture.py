@@ -77,6 +77,7 @@ def test_the_table_of_the_notebook_is_these_numbers():
     table, found = mixture_table(200, steps=20)
     assert list(table.index) == list(MEMBERS)
     assert table.loc["sync-sde", "transport cost"] == found["sync-sde"].cost
+    assert table.loc["infedit", "at the first mode, % (right: 50)"] == 100 * found["infedit"].first
     rows = mixture_rows(found)
     costs = rows[(rows["arm"] == "flowedit") & (rows["metric"] == "transport_cost")]
     assert len(costs) == 200

@@ -105,9 +105,10 @@ def test_settings_auto_takes_the_record_of_this_backbone_only(tmp_path):
         settings_auto("sdedit", backbone, record)
 
 
-def test_every_editor_that_is_compared_has_the_same_number_of_tries():
-    sweeps = {editor: grid(load_section(f"sweeps/{editor}")) for editor in load_params()["sweeps"]}
-    assert {len(settings) for settings in sweeps.values()} == {6}
+@pytest.mark.parametrize(("scale", "tries"), [("smoke", 2), ("default", 9), ("full", 9)])
+def test_every_editor_that_is_compared_has_the_same_number_of_tries(scale: str, tries: int) -> None:
+    sweeps = {editor: grid(load_section(f"sweeps/{editor}", scale=scale)) for editor in load_params()["sweeps"]}
+    assert {len(settings) for settings in sweeps.values()} == {tries}
     assert {"lore", "kv-edit"} <= set(sweeps)
     for editor, settings in sweeps.items():
         for each in settings:

@@ -1,10 +1,11 @@
-"""The ellipses around the points of a fidelity–alignment curve."""
+"""Fidelity–alignment curves: the ellipses around their points, the anchors beside them."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.studio.curves import covariance_of_means, ellipse
+from lib.studio.curves import covariance_of_means, ellipse, mark_anchors
 
 METRICS = ("background_psnr", "attribute_accuracy")
 
@@ -40,3 +41,26 @@ def test_an_ellipse_holds_as_much_as_it_says() -> None:
 
 def test_without_spread_there_is_none() -> None:
     assert ellipse(np.zeros((2, 2)))[:2] == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "drawn", "limits"),
+    [
+        ({"close": 24.0}, {"close": 24.0}, (20.0, 31.2)),
+        ({"left": 17.0}, {"left": 17.0}, (16.4, 31.2)),
+        ({"far": 60.0}, {"far (60)": 30.976}, (20.0, 31.2)),  # none near what is drawn: as at the smoke scale
+        ({"far": 60.0, "right": 33.0}, {"far (60)": 33.916, "right": 33.0}, (20.0, 34.2)),
+    ],
+)
+def test_anchors_stand_where_they_are_or_at_the_edge_with_their_number(
+    psnr: dict[str, float], drawn: dict[str, float], limits: tuple[float, float]
+) -> None:
+    figure, axes = plt.subplots()
+    axes.set_xlim(20, 30)
+    rows = [(name, metric, value) for name, x in psnr.items() for metric, value in zip(METRICS, (x, 0.5), strict=True)]
+    mark_anchors(
+        axes, pd.DataFrame(rows, columns=["arm", "metric", "value"]).set_index(["arm", "metric"]), [*psnr], METRICS
+    )
+    assert {text.get_text(): text.xy[0] for text in axes.texts} == pytest.approx(drawn)
+    assert axes.get_xlim() == pytest.approx(limits)
+    plt.close(figure)

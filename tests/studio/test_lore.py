@@ -89,22 +89,29 @@ def test_the_source_word_under_its_own_prompt_is_the_same_measure(flux: Backbone
     assert np.isnan(own[1])
 
 
-def test_attention_rows_hold_every_stage_of_every_case(flux: Backbone) -> None:
+def test_attention_rows_hold_every_stage_of_every_case_and_seed(flux: Backbone) -> None:
     three = [case("a"), case("b"), case("c")]
-    rows = attention_rows(flux, three, FEW, batch_size=2)
-    assert not rows.duplicated(["case", "arm", "metric"]).any()
+    rows = attention_rows(flux, three, FEW, seeds=[0, 5], batch_size=2)
+    assert not rows.duplicated(["case", "arm", "seed", "metric"]).any()
     assert rows.groupby(["arm", "metric"]).size().to_dict() == {
-        ("fresh-noise", "in_mask_attention"): 3,
-        ("inverted-noise", "in_mask_attention"): 3,
-        ("lore", "in_mask_attention"): 3,
-        ("lore", "latent_change"): 3,
-        ("lore-no-optimisation", "in_mask_attention"): 3,
-        ("source-word", "in_mask_attention"): 3,
+        ("fresh-noise", "in_mask_attention"): 6,
+        ("inverted-noise", "in_mask_attention"): 6,
+        ("lore", "in_mask_attention"): 6,
+        ("lore", "latent_change"): 6,
+        ("lore-no-optimisation", "in_mask_attention"): 6,
+        ("source-word", "in_mask_attention"): 6,
     }
     moved = rows.loc[rows["metric"] == "latent_change", "value"]
     assert moved.between(1e-4, 1.01 * FEW.iterations * FEW.learning_rate).all()
-    values = rows.loc[rows["metric"] == "in_mask_attention", "value"]
-    assert values.between(0, 1).all()
+    attention = rows[rows["metric"] == "in_mask_attention"]
+    assert attention["value"].between(0, 1).all()
+    by_seed = attention.pivot(index=["arm", "case"], columns="seed", values="value")
+    differs = (by_seed[0] != by_seed[5]).groupby("arm").all()
+    assert differs[differs].index.tolist() == ["fresh-noise", "lore", "lore-no-optimisation"]
+    assert not (by_seed[0] != by_seed[5]).loc[["inverted-noise", "source-word"]].any()
+    alone = attention_rows(flux, three, FEW, seeds=[5], batch_size=2)
+    both = rows[rows["seed"] == 5].merge(alone, on=["case", "arm", "seed", "metric"])
+    assert both["value_x"].to_numpy() == pytest.approx(both["value_y"].to_numpy(), abs=1e-6)
 
 
 def test_the_loss_falls_from_that_of_renoised_noise(flux: Backbone) -> None:
@@ -124,7 +131,9 @@ def test_a_replacement_by_itself_is_at_no_distance(flux: Backbone) -> None:
     moved = [replace(case(name), image=case("d").image, extras=named) for name in ("d", "e")]
     moved = [replace(one, target_image=image) for one, image in zip(moved, (inside, outside), strict=True)]
     cases = [replace(other, target_image=1 - other.image), same, *moved, case("c", kind=2)]
-    found = distance_rows(flux, cases, "fresh-noise").pivot(index="case", columns="metric", values="value")
+    rows = distance_rows(flux, cases, "fresh-noise", seeds=[0, 1])
+    assert rows["seed"].value_counts().to_dict() == {0: 8, 1: 8}
+    found = rows[rows["seed"] == 1].pivot(index="case", columns="metric", values="value")
     assert found.index.tolist() == ["a", "b", "d", "e"]
     assert found.loc["b"].tolist() == pytest.approx([0, 0], abs=1e-6)
     assert (found.loc["a"] > 1e-4).all()
