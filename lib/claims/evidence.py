@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.claims.ledger import SETTING, Claim
@@ -103,14 +102,15 @@ def sample_of(claim: Claim, evidence: Evidence) -> Sample:
 
 
 def identity_errors(claim: Claim, evidence: Evidence) -> tuple[Array, int]:
-    """|value| or |difference| per case and seed (NaN where one is missing), and the number of seeds."""
+    """Each case's largest |value| or |difference| over its seeds, NaN where one is missing; and the number of seeds."""
     test, table = claim.test, evidence.table(claim.test.notebook)
     _require(table, [(arm, test.metric) for arm in test.arms], test.notebook)
     rows = table[table["metric"] == test.metric].set_index(["case", "seed"])
-    sides = [rows.loc[rows["arm"] == arm, "value"] for arm in test.arms]
-    both = pd.concat(sides, axis=1, join="outer").to_numpy(dtype=float)
-    gaps = np.abs(both[:, 0] - both[:, 1]) if len(sides) == 2 else np.abs(both[:, 0])
-    return gaps, min(side.index.get_level_values("seed").nunique() for side in sides)
+    sides = [rows.loc[rows["arm"] == arm, "value"].astype(float) for arm in test.arms]
+    both = pd.concat(sides, axis=1, join="outer")
+    gaps = (both.iloc[:, 0] - both.iloc[:, 1] if len(sides) == 2 else both.iloc[:, 0]).abs().groupby(level="case")
+    worst = gaps.max().where(gaps.count() == gaps.size())
+    return worst.to_numpy(), min(side.index.get_level_values("seed").nunique() for side in sides)
 
 
 def _curve(table: pd.DataFrame, arm: str, along: str) -> list[str]:

@@ -98,7 +98,7 @@ def mark_anchors(axes: Axes, rows: pd.DataFrame, names: Sequence[str], metrics: 
         at = edge - 0.02 * (edge - left) if beyond else px
         axes.plot(at, py, ">" if beyond else "x", color="0.35", markersize=6)
         side, shift = ("right", -6) if at > left + 0.6 * (edge - left) else ("left", -3)
-        text, up = (f"{name} ({px:.0f})", 7) if beyond else (name, 0 if side == "right" else -11)
+        text, up = (f"{name} ({px:.0f})", 11) if beyond else (name, 0 if side == "right" else -11)
         look = {"textcoords": "offset points", "color": "0.35", "fontsize": 8, "ha": side, "va": "center_baseline"}
         axes.annotate(text, (at, py), xytext=(shift, up), **look)
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lib.backbones import attention
 from lib.backbones.attention import (
     Sharing,
     TextMaps,
@@ -16,6 +17,7 @@ from lib.backbones.attention import (
     resolve_layers,
     text_map,
     token_mask,
+    within_memory,
 )
 from lib.core.errors import InputError
 from tests.editors.analytic import Mixture
@@ -271,6 +273,17 @@ def test_gradients_are_those_of_the_full_computation_with_and_without_checkpoint
     scale = wanted.abs().max()
     torch.testing.assert_close(plain / scale, wanted / scale, rtol=0, atol=1e-5)
     torch.testing.assert_close(kept / scale, wanted / scale, rtol=0, atol=1e-5)
+
+
+def test_blocks_are_computed_again_only_where_keeping_them_takes_too_much(deep, x, monkeypatch):
+    transformer = deep.pipe.transformer
+    tokens = deep.text_tokens + 16  # 8 x 8 latents in patches of 2
+    kept = 2 * attention.KEPT * LAYERS * 2 * tokens * transformer.inner_dim * 4
+    for limit, again in ((kept, False), (kept - 1, True)):
+        monkeypatch.setattr(attention, "KEPT_BYTES", limit)
+        with within_memory(deep, x):
+            assert transformer.is_gradient_checkpointing == again
+        assert not transformer.is_gradient_checkpointing
 
 
 def test_ending_early_is_exact_up_to_there(deep, x, cond):

@@ -138,10 +138,12 @@ def test_identity_looks_at_every_case_and_seed():
     values = {"a": [0.0, 1e-7, 0.0], "b": [0.0, 0.0, 0.0]}
     same = claim(kind="identity", tolerance=1e-6)
     row = one(same, table(values, seeds=2))
-    assert (row.verdict, row.effect, row.ci_low, row.n, row.seeds) == ("supported", 1e-7, None, 6, 2)
+    assert (row.verdict, row.effect, row.ci_low, row.n, row.seeds) == ("supported", 1e-7, None, 3, 2)
     off = table(values, seeds=2)
     off.loc[[0, 1], "value"] = [0.1, -0.1]  # the seeds of one case: their average is 0
     assert one(same, off).verdict == "contradicted"
+    short = table(values, seeds=2).drop(index=0)  # one case lacks one seed of one arm
+    assert one(same, short).reason == "1 without a value"
     alone = claim(kind="identity", arms=("a",), tolerance=1e-8)
     assert one(alone, table(values)).verdict == "contradicted"
     gone = one(same, table({"a": [0.0, np.nan], "b": [0.0, 0.0]}))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lib.backbones import attention
 from lib.backbones.attention import TextMaps, attention_layers, hooked, latent_mask, resolve_layers, token_mask
 from lib.bench.cases import collate
 from lib.core.errors import InputError
@@ -215,6 +216,11 @@ def test_each_switch_is_another_edit(deep, plain, more):
 def test_counted_evaluations_are_2s_2e_2s(deep, more, wanted):
     (found,) = run_row(ROW, deep, masked_cases(1), {"steps": 3, "inject": 2, "iterations": 2, **more})
     assert found.nfe == wanted
+
+
+def test_the_edit_is_the_same_where_blocks_are_computed_again(deep, plain, monkeypatch):
+    monkeypatch.setattr(attention, "KEPT_BYTES", 0)
+    assert (run(deep, masked_cases(1), SHORT) - plain).abs().max() < 1e-6
 
 
 def test_leaves_the_model_as_it_was_and_needs_no_gradient_of_its_weights(deep):

@@ -81,8 +81,9 @@ def test_a_table_holds_all_arms_with_the_edit_type():
 
 
 def test_arms_may_have_seeds_of_their_own_and_equal_arms_share_those_of_the_first():
+    papers = {"guidance": settings_for("sdedit").guidance}  # a default that is named changes nothing
     cases, backbone, own = some_cases(2), Mixture(), {"steps": 2, "start": 0.9}
-    plan = [("sdedit", own), ("sdedit", {**own, "start": 0.5}), ("sdedit", own), ("source-copy", None)]
+    plan = [("sdedit", own), ("sdedit", {**own, "start": 0.5}), ("sdedit", own | papers), ("source-copy", None)]
     seeds = {"used": (0, 1, 2), "along": (0,), "used again": (0,), "copy": (0, 1)}
     with backbone.count() as spent:
         arms = run_arms(plan, backbone, cases, None, labels=list(seeds), seeds=seeds)
