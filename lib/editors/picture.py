@@ -18,6 +18,7 @@ from lib.backbones.load import load_backbone
 from lib.bench.cases import EditCase
 from lib.core.errors import InputError, PalimpsestError
 from lib.core.images import fit_to, load_image, load_mask, save_png
+from lib.editors.arguments import read_settings
 from lib.editors.registry import EDITORS
 from lib.editors.run import Edited, run_editor
 
@@ -81,7 +82,8 @@ def doubts(model: Backbone, size: tuple[int, int], *prompts: str) -> Iterator[st
     """What the model will take without complaint and most likely not do well: a line for each."""
     side, (height, width) = side_of(model), size
     if max(size) > side:
-        yield f"{model.name} was trained on pictures of {side} x {side} pixels, this one has {height} x {width}"
+        has = f"this one has {height} x {width}; --max-side {side} (max_side) shrinks it"
+        yield f"{model.name} was trained on pictures of {side} x {side} pixels, {has}"
     tokenizer = model.t5_tokenizer()
     words = dict.fromkeys(word for prompt in prompts for word in re.findall(r"[^\W\d_]{3,}", prompt))
     spelt = [word for word in words if tokenizer is not None and _spelt_out(tokenizer, word)]
@@ -114,12 +116,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", help="the PNG to write, with its recipe")
     parser.add_argument("--backbone", default="models/tiny-flux", help="a folder or a hub name (default: %(default)s)")
     parser.add_argument("--editor", default="flowedit", help=f"one of {', '.join(EDITORS)} (default: %(default)s)")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="default: the paper's")
     parser.add_argument("--mask", help="a picture of its size, white where it may change, for editors that need one")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     parser.add_argument("--max-side", type=int, metavar="PIXELS", help="shrink the picture first")
     given = parser.parse_args(arguments)
     try:
-        edited = edit_picture(**vars(given))
+        edited = edit_picture(**vars(given) | {"settings": read_settings(given.settings)})
     except PalimpsestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

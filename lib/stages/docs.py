@@ -14,7 +14,15 @@ from pathlib import Path
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
 from lib.stages.pages_pictures import small_png
-from lib.stages.pages_story import Story, executed_notebooks, numbers_of, plain, read_executed, read_story
+from lib.stages.pages_story import (
+    Story,
+    executed_notebooks,
+    numbers_of,
+    plain,
+    read_executed,
+    read_story,
+    reading_order,
+)
 from lib.stages.sources import find_notebooks
 
 LIMIT_MB = 2.0
@@ -146,7 +154,7 @@ def _index(texts: dict[str, str], pages: dict[str, str]) -> str:
         f"{MARK} -->\n# What the notebooks found",
         "Each page is a notebook in short. The notebooks tell the whole.",
     ]
-    for name in sorted(texts, key=lambda name: ("/" in name, *_method_first(name))):
+    for name in sorted(texts, key=reading_order):
         lines = texts[name].splitlines()
         title = plain(lines[1].removeprefix("# "))
         pieces = [piece for piece in "\n".join(lines[2:]).strip().split("\n\n") if piece]
@@ -154,11 +162,6 @@ def _index(texts: dict[str, str], pages: dict[str, str]) -> str:
         parts += takewhile(lambda piece: not NEXT.match(piece), pieces)
         parts += [piece for piece in pieces if piece.startswith("![Headline figure of ")][:1]
     return "\n\n".join(parts) + "\n"
-
-
-def _method_first(name: str) -> tuple[str, bool, str]:
-    folder, _, own = name.rpartition("/")
-    return folder, own != "method", own
 
 
 def _check_size(folder: Path, files: dict[Path, bytes], gone: set[Path], limit: float) -> None:

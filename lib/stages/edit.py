@@ -8,16 +8,14 @@ lib/stages/edit_scores.py.
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from lib.core.errors import InputError, PalimpsestError
 from lib.core.paths import resolve
+from lib.editors.arguments import read_settings
 from lib.stages.edit_scores import DEFAULT, NONE, score_run
 
 JUDGES = {  # option: what it judges
@@ -111,21 +109,6 @@ def edit(given: argparse.Namespace, out: Path, rank: int, processes: int) -> Non
         rank=rank,
         processes=processes,
     )
-
-
-def read_settings(words: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words as settings; values are Python literals, `true`, `false`, or else text."""
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise InputError("--settings", found=repr(word), expected="key=value")
-        if key in settings:
-            raise InputError("--settings", found=f"{key} twice", expected="each setting once")
-        settings[key] = {"true": True, "false": False}.get(value, value)
-        with suppress(ValueError, SyntaxError):  # a word
-            settings[key] = ast.literal_eval(value)
-    return settings
 
 
 def place_among_processes(environment: Mapping[str, str]) -> tuple[int, int]:

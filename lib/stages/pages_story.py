@@ -64,11 +64,17 @@ class Story:
 
 
 def executed_notebooks(root: Path = ROOT) -> dict[str, Path]:
-    """Name ("start", "flowedit/method") -> runs/<name>/executed.ipynb; those in no folder come first."""
+    """Name ("start", "flowedit/method") -> runs/<name>/executed.ipynb; in reading order."""
     found = {
         path.parent.relative_to(root / "runs").as_posix(): path for path in (root / "runs").rglob("executed.ipynb")
     }
-    return {name: found[name] for name in sorted(found, key=lambda name: ("/" in name, name))}
+    return {name: found[name] for name in sorted(found, key=reading_order)}
+
+
+def reading_order(name: str) -> tuple[bool, str, bool, str]:
+    """To sort names of notebooks by: those in no folder, then by folder, the method before its ablation."""
+    folder, _, own = name.rpartition("/")
+    return bool(folder), folder, own != "method", own
 
 
 def read_executed(path: Path, name: str) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Looking before leaping: what `dvc repro --pull` would run, why, and for how long."""
 
 import json
+import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
-from lib.stages.config import load_yaml
+from lib.stages.config import load_section, load_yaml
+from lib.stages.parameters import check_overrides, read_parameters
+from lib.stages.sources import find_notebooks, read_notebook
 from lib.stages.store import check_objects
 
 LONG_MINUTES = 5.0
@@ -52,10 +56,12 @@ def look(root: Path = ROOT) -> list[Step]:
     """Every stage that would run, in order. What is shipped and not here yet is pulled on the way.
 
     InputError if data/ differs from data.dvc: DVC would take the change over without a word. InputError too if what is
-    to be pulled lies damaged in store/: DVC would only miss it, and run the stage again.
+    to be pulled lies damaged in store/: DVC would only miss it, and run the stage again. And if params.yaml has for a
+    notebook what its parameters do not allow: DVC removes a stage's products before it finds out.
     """
     import logging
 
+    check_sections(root)
     _forget_dead_locks(root / ".dvc" / "tmp" / "rwlock")
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
@@ -89,6 +95,13 @@ def look(root: Path = ROOT) -> list[Step]:
         elif after:
             steps.append(Step(name, minutes.get(name.partition("@")[0]), (), after, False))
     return [step for step in steps if step.certain or not step.name.endswith(".dvc")]
+
+
+def check_sections(root: Path = ROOT) -> None:
+    """InputError if a notebook's section of params.yaml has an unknown name or a value of the wrong type."""
+    for name, path in find_notebooks(root).items():
+        if section := load_section(name, optional=True, root=root):
+            check_overrides(read_parameters(read_notebook(path, name), name), section, name)
 
 
 def print_plan(root: Path = ROOT) -> int:
@@ -166,8 +179,22 @@ def _would_run(repo: Any, graph: Any, stage: Any) -> bool:
         except CheckoutError:
             check_objects(Path(repo.root_dir), [out.hash_info.value for out in stage.outs if out.hash_info])
             return True
-        return False
+        return not all(_is_there(Path(repo.root_dir), out) for out in stage.outs if not out.use_cache)
     return True
+
+
+def _is_there(root: Path, out: Any) -> bool:
+    """Whether a product that git keeps and DVC's cache does not is there; what a failed run has removed is brought back
+    if the last commit has the one that dvc.lock speaks of.
+    """
+    path = Path(out.fs_path)
+    if not path.exists():
+        show = ["git", "show", f"HEAD:{path.relative_to(root).as_posix()}"]
+        with suppress(OSError):  # no git
+            found = subprocess.run(show, cwd=root, capture_output=True, check=False)
+            if not found.returncode and md5(found.stdout).hexdigest() == out.hash_info.value:
+                path.write_bytes(found.stdout)
+    return path.exists()
 
 
 def _cached(repo: Any, stage: Any) -> bool:

@@ -47,7 +47,7 @@ def read_scores(path: str | Path) -> pd.DataFrame:
         else:
             table = pd.read_csv(path, dtype={"case": str, "arm": str, "metric": str, "image": str})
     except FileNotFoundError as error:
-        raise InputError(f"file {path}", found="no such file", expected="a CSV of scores") from error
+        raise InputError(f"file {path}", found="no such file", expected="scores in CSV or .parquet") from error
     except ArrowInvalid as error:
         raise InputError(f"file {path}", found=error, expected="whole Parquet") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -89,6 +89,8 @@ def difference_table(
 def arms_with(table: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """The arms that have all of these metrics, in the table's order. InputError if less than two have."""
     check_table(table)
+    if absent := [metric for metric in metrics if metric not in set(table["metric"])]:
+        raise InputError(f"metric {absent[0]}", found="none such", expected=f"one of {sorted(set(table['metric']))}")
     there = [set(table.loc[table["metric"] == metric, "arm"]) for metric in metrics]
     arms = [arm for arm in dict.fromkeys(table["arm"]) if all(arm in own for own in there)]
     if len(arms) < 2:
@@ -102,7 +104,8 @@ def _compared(table: pd.DataFrame, given: argparse.Namespace) -> str:
         resamples=given.resamples, seed=given.seed,
     )  # fmt: skip
     unit = f"images ({given.image})" if given.image else "cases"
-    said = f"a − b over {unit}; {_intervals(given)}; p by sign flips, Holm over the rows."
+    said = f"a − b over {unit}; {_intervals(given)}; p by sign flips, Holm over the rows (fewer with --metric);"
+    said += "\nwin: the share of cases in which a is higher, ties half; whether higher is better is the metric's own."
     if (found["low"] == found["high"]).any():
         said += "\nAn interval without width: all differences are equal, there was nothing to resample."
     return f"{_text(found)}\n\n{said}"

@@ -144,15 +144,21 @@ def _legend(figure: Figure, rows: Sequence[Claimed]) -> None:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="none", label=f"{verdict} ({counted[verdict]})")
         for verdict, (colour, marker) in MARKS.items()
+        if counted[verdict]
     ]
     handles.append(Line2D([], [], color="black", marker="|", linestyle="none", label="the paper's value"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize="small")
-    figure.supxlabel("effect with 95 % interval; to the right is as claimed (hollow: exploratory)", fontsize="small")
+    figure.supxlabel(
+        "effect, 95 % interval, sign turned where less is claimed: to the right is as claimed (hollow: exploratory)",
+        fontsize="small",
+    )
 
 
 def _cells(row: Claimed) -> list[str]:
     """All cells of a row but the link."""
     effect = _number(row["effect"])
+    if row["kind"] == "identity" and row["effect"] is not None:
+        effect = f"largest {effect}"
     if row["ci_low"] is not None:
         effect += f" [{_number(row['ci_low'])}, {_number(row['ci_high'])}]"
     verdict = row["verdict"] + (f": {row['reason']}" if row["reason"] else "")

@@ -26,6 +26,14 @@ def test_each_tested_claim_has_a_cell_that_is_there():
             assert spoken or WORDS[each.id] in "".join(cell["source"])
 
 
+def test_pages_have_the_cells_that_the_ledger_leads_to():
+    found = source_cells(load_claims())
+    for each in load_claims():
+        if each.id in found:  # a page counts its cells, as runs/sources/ does
+            places = [cell["id"] for cell in cells_of(each.test.notebook)]
+            assert found[each.id] == f"cell-{places.index(found[each.id]):02d}", f"{each.test.notebook}: {places}"
+
+
 def test_no_words_for_claims_that_are_gone_or_tagged():
     claims = {each.id: each.test.notebook for each in load_claims()}
     assert set(WORDS) <= set(claims)

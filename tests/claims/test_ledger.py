@@ -10,6 +10,7 @@ from lib.bench.registry import benchmark_named
 from lib.claims.ledger import load_claims, parse_claims
 from lib.core.errors import InputError
 from lib.core.paths import ROOT
+from lib.editors.arguments import read_settings
 from lib.editors.registry import editor_named, settings_of
 from lib.metrics.perceptual import feature_distance
 from lib.metrics.tables import TABLE
@@ -72,7 +73,7 @@ def test_their_commands_are_commands():
         python, _, module, *words = shlex.split(command)
         assert (python, module) == ("python", "lib.stages.edit")
         given = edit._parser().parse_args(words)
-        settings_of(editor_named(given.editor), edit.read_settings(given.settings))
+        settings_of(editor_named(given.editor), read_settings(given.settings))
         assert benchmark_named(given.benchmark).needs_folder and given.folder
         assert given.out.startswith("runs/edits/")
 

@@ -51,6 +51,16 @@ def test_a_picture_is_edited_and_carries_its_recipe(cat: Path, tmp_path: Path, f
     assert read_recipe(out) == edited.recipe
 
 
+def test_settings_are_words_of_the_command_line(cat, tmp_path, flux_folder, capsys):
+    words = [cat, "a red cat", "a blue dog", tmp_path / "dog.png", "--backbone", flux_folder, "--max-side", 32]
+    assert run(*words, "--settings", "steps=3", "start=0.5") == 0
+    settings = read_recipe(tmp_path / "dog.png")["settings"]
+    assert (settings["steps"], settings["start"]) == (3, 0.5)
+    capsys.readouterr()
+    assert run(*words, "--settings", "stepz=3") == 2
+    assert "settings of 'flowedit': found unknown stepz" in capsys.readouterr().err
+
+
 def test_what_the_model_will_not_do_well_is_said_before_it_begins(
     tmp_path: Path, flux: Backbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,6 +68,7 @@ def test_what_the_model_will_not_do_well_is_said_before_it_begins(
     save_png(torch.rand(3, side + 8, side), tmp_path / "large.png")
     save_png(torch.rand(3, side, side), tmp_path / "small.png")
     size = f"{flux.name} was trained on pictures of {side} x {side} pixels, this one has {side + 8} x {side}"
+    size += f"; --max-side {side} (max_side) shrinks it"
     words = f"{flux.name} does not know, and reads letter by letter: zebra"
     edit_picture(tmp_path / "small.png", "a red cat", "a blue dog", out, backbone=flux)
     assert not caplog.messages

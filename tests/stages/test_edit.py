@@ -15,11 +15,12 @@ from lib.core.errors import InputError
 from lib.core.images import load_image, save_png
 from lib.core.recipe import hash_tensor
 from lib.editors import shards
+from lib.editors.arguments import read_settings
 from lib.editors.run import run_editor
 from lib.learning import parser as parsers
 from lib.metrics.score import score
 from lib.metrics.tables import PLAIN, TABLE
-from lib.stages.edit import main, place_among_processes, read_settings
+from lib.stages.edit import main, place_among_processes
 from lib.stages.edit_scores import score_folder
 from tests import tiny
 

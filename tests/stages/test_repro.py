@@ -88,6 +88,33 @@ def test_a_fresh_clone_runs_what_is_live_and_pulls_the_rest(done: Project) -> No
     assert clone.git("status", "--porcelain") == ""
 
 
+def test_a_bad_parameter_is_an_error_before_anything_runs(done: Project) -> None:
+    file = done.root / "params.yaml"
+    good = file.read_text()
+    file.write_text(good.replace("rate: 1e-1", "rate: fast"))
+    for verb in ("plan", "repro"):
+        stopped = done.run("lib.stages", verb)
+        assert stopped.returncode == 2
+        assert "parameter `rate` of notebook two: found 'fast'" in stopped.stderr
+    assert (done.root / "runs" / "two" / "executed.ipynb").is_file()
+    file.write_text(good)
+    assert states(done) == []
+
+
+def test_what_git_keeps_and_a_failed_run_removed_comes_back(done: Project) -> None:
+    metrics = done.root / "runs" / "two" / "metrics.json"
+    content = metrics.read_bytes()
+    metrics.unlink()
+    assert states(done) == []
+    assert metrics.read_bytes() == content
+    metrics.unlink()
+    done.git("rm", "--quiet", "--cached", "runs/two/metrics.json")
+    done.git("commit", "--quiet", "-m", "without")
+    assert states(done) == [("two", True)]
+    done.must("lib.stages", "repro")
+    assert metrics.read_bytes() == content
+
+
 def test_going_back_to_a_scale_fetches_its_results(done: Project) -> None:
     done.must("lib.stages", "scale", "full")
     assert [step.cached for step in look(done.root)] == [False]

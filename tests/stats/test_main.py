@@ -34,7 +34,7 @@ def test_a_table_is_printed(scores, capsys):
     assert header.split()[:6] == ["metric", "a", "b", "difference", "low", "high"]
     wanted = compare(read_scores(scores), "lore", "rf-solver", "clip", stratum="type", resamples=200)
     assert row.split()[:5] == ["clip", "lore", "rf-solver", f"{wanted.value:.4g}", f"{wanted.low:.4g}"]
-    assert rest[-1].startswith("a − b over cases; 95% BCa intervals, within strata of type; p by sign flips")
+    assert rest[-2].startswith("a − b over cases; 95% BCa intervals, within strata of type; p by sign flips")
 
 
 def test_scores_of_several_runs_are_one_table(scores, tmp_path, capsys):
@@ -141,13 +141,13 @@ def test_something_must_be_asked_for(scores, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rank", "dino"], "arms with dino: found []"),
+        (["--rank", "dino"], "metric dino: found none such; expected one of"),
         (["--rank", "clip", "--arms", "lore"], "arms: found ['lore']"),
         (["--rank", "clip", "--arms", "lore", "kv-edit"], "arm: found 'kv-edit'"),
         (["--rank", "clip", "--lower", "clpi"], "--lower: found ['clpi']"),
         (["--pareto", "clip"], "--pareto: found ['clip']"),
         (["--pareto", "clip", "clip"], "two metrics or more, each once"),
-        (["--pareto", "clip", "dino"], "arms with clip and dino: found []"),
+        (["--pareto", "clip", "dino"], "metric dino: found none such; expected one of"),
         (["--compare", "lore", "kv-edit"], "arm: found 'kv-edit'"),
         (["--compare", "kv-edit", "lore"], "arm: found 'kv-edit'"),
         (["--compare", "lore"], "two or more"),

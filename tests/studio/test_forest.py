@@ -105,7 +105,7 @@ def test_markdown_has_a_line_per_claim_with_links(rows):
     )
     assert lines[2].startswith("| x-3 (exploratory) |")
     assert "[x/method](x/method.html) |" in lines[1]
-    assert lines[4].split(" | ")[2] == "0.05"
+    assert lines[4].split(" | ")[2] == "largest 0.05"
     assert lines[5].endswith("| – | – | – | – | not tested here: needs weights | x/method |")
     assert "(../runs/x/method/executed.ipynb#cell-id" in ledger_markdown(rows, "../runs/{notebook}/executed.ipynb")
 
