@@ -56,6 +56,10 @@ def run(given: argparse.Namespace) -> int:
             found = f"{processes} processes"
             raise InputError("--retry", found=found, expected="one, before the others are started")
         print(f"batches to be tried again: {forget_failures(out)}")
+    if given.editor or given.score:
+        import torch
+
+        torch.set_num_threads(given.threads)  # else the launcher's choice, and with it the rounding
     if given.editor:
         edit(given, out, rank, processes)
         if processes > 1 and (left := unfinished(out)):
@@ -157,6 +161,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE", help="default: the paper's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--batch-size", default=32, **whole, help="default: 32")
+    many = "per process, on a CPU; another number rounds differently, so set it to compare bytes (default: 1)"
+    parser.add_argument("--threads", default=1, **whole, help=many)
     parser.add_argument("--merge", action="store_true", help="only check that nothing is missing and write results.csv")
     parser.add_argument("--score", action="store_true", help="score the results, after editing or by itself")
     spaces = ("strict", "pie_official", "both")

@@ -75,9 +75,9 @@ def files(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a run in one process."""
+    """The files of a run in one process, which would have more threads than the launcher gives to each of several."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = launch(1, out)
+    done = launch(1, out, OMP_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr
     made = files(out)
     assert made["results.csv"].count(b",done,") == CASES
