@@ -171,10 +171,8 @@ def within_memory(backbone: Backbone, latents: Tensor) -> AbstractContextManager
 
     A tiny model keeps all of it and computes no block twice; FLUX.1-dev at 512 x 512 would keep 13 GB of bfloat16.
     """
-    transformer = flux_transformer(backbone)
-    blocks = len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks)
     tokens = backbone.text_tokens + latents.shape[-2] * latents.shape[-1] // backbone.patch**2
-    numbers = 2 * KEPT * blocks * len(latents) * tokens * transformer.inner_dim
+    numbers = 2 * KEPT * len(attention_layers(backbone)) * len(latents) * tokens * flux_transformer(backbone).inner_dim
     return checkpointed(backbone) if numbers * backbone.dtype.itemsize > KEPT_BYTES else nullcontext()
 
 
