@@ -1,5 +1,5 @@
 """`tiny-flux`: flow matching on the world, one-object scenes first, two-object scenes second, then with the weight on
-the objects, guidance distillation last.
+the objects, guidance distillation after it; then a second sitting that goes on from what the first one shipped.
 
 Flow matching (Lipman et al. 2210.02747, rectified flow 2209.03003): x_t = (1-t) x0 + t eps, loss |v(x_t, t, c) - (eps
 - x0)|^2.
@@ -43,13 +43,16 @@ class FlowTraining:
     """Settings of the training.
 
     Steps are cumulative: singles until `singles`, both until `pairs`, both with the weight on the objects until
-    `focused`, distillation until `distilled`.
+    `focused`, distillation until `distilled`. A second sitting, if `resumed` lies beyond that, does flow matching with
+    the weight on the objects until `resumed` and distillation until `retaught`.
     """
 
     singles: int = 5000
     pairs: int = 9000
     focused: int = 14000
     distilled: int = 15000
+    resumed: int = 0
+    retaught: int = 0
     focus: float = 4.0  # weight in the loss of a token that an object touches
     single_scenes: int = 30000
     pair_scenes: int = 15000
@@ -57,6 +60,7 @@ class FlowTraining:
     decay: float = 0.5  # share of the flow matching over which the learning rate goes to zero
     muon_lr: float = 0.02
     adamw_lr: float = 1e-3
+    resumed_lr: float = 0.7  # of both, where the second sitting begins; from there linearly to zero
     prompt_dropout: float = 0.1
     guidance_range: tuple[float, float] = (1.0, 8.0)  # scales that are distilled
     seed: int = 0
@@ -128,45 +132,85 @@ def corpus(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> Corpus:
 
 
 def train(scratch: Path, vae: AutoencoderKL, settings: FlowTraining) -> tuple[TinyFlux, TinyFlux, float]:
-    """Train (or resume) in `scratch`: the flow, then the distillation from its moving average.
+    """Train (or resume) in `scratch`: the flow, then the distillation from its moving average; both again if told to.
 
     Returns (student, teacher, seconds).
     """
     data = corpus(scratch, vae, settings)
-    (scratch / "flow").mkdir(exist_ok=True)
-    flow = train_flow(scratch / "flow", data, settings)
-    lessons = scratch / f"distillation-{settings.focused}-{settings.decay:g}"  # another teacher, another student
-    lessons.mkdir(exist_ok=True)
-    student = distil(lessons, flow.model, data, settings)
-    return student.model, flow.model, flow.seconds + student.seconds
+    flow = train_flow(part_of(scratch, "flow"), data, settings)
+    first = f"{settings.focused}-{settings.decay:g}"  # another teacher, another student
+    lessons = part_of(scratch, f"distillation-{first}")
+    student = distil(lessons, flow.model, data, settings, total=settings.distilled - settings.focused, first=0)
+    seconds = flow.seconds + student.seconds
+    if settings.resumed > settings.distilled:
+        second = f"{first}-{settings.distilled}-{settings.resumed}"
+        flow = resume_flow(part_of(scratch, f"flow-{second}"), student.model, data, settings)
+        lessons, total = part_of(scratch, f"distillation-{second}"), settings.retaught - settings.resumed
+        student = distil(lessons, flow.model, data, settings, total=total, first=settings.resumed)
+        seconds += flow.seconds + student.seconds
+    return student.model, flow.model, seconds
+
+
+def part_of(scratch: Path, name: str) -> Path:
+    """A folder in the scratch, made if it is not there."""
+    (scratch / name).mkdir(exist_ok=True)
+    return scratch / name
 
 
 def train_flow(scratch: Path, data: Corpus, settings: FlowTraining) -> Run:
     """The phases of flow matching; the returned run's model holds the moving average."""
     torch.manual_seed(settings.seed)
-    model = TinyFlux()
-    optimizers = muon_and_adamw(model.modules_by_optimiser(), muon_lr=settings.muon_lr, adamw_lr=settings.adamw_lr)
-    run = Run(scratch, model, optimizers, ema_decay=0.999)
+    run = flow_run(scratch, TinyFlux(), settings)
     for step in run.steps(settings.focused, "tiny-flux"):
-        draw = step_generator(settings.seed, step)
         share = 0.0 if step < settings.singles else 0.4
-        x0, clip_ids, t5_ids, placed = data.batch(settings.batch, draw, pair_share=share, drop=settings.prompt_dropout)
-        t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # the fused one's backward is slow
-            x = x0 + t[:, None, None] * (noise - x0)
-            velocity = model(x, t, *model.embed(clip_ids, t5_ids), torch.ones(len(x0)))
-        weight = 1 + (settings.focus - 1) * placed[..., None] if step >= settings.pairs else torch.ones(1)
-        error = (velocity.float() - (noise - x0)).square()
-        loss = (weight * error).sum() / weight.expand_as(error).sum()
+        focus = settings.focus if step >= settings.pairs else 1.0
+        loss = flow_loss(run.model, data, settings, step, pair_share=share, focus=focus)
         run.update(loss, warm_stable_decay(step, settings.focused, decay=settings.decay))
         if step % 100 == 0:
             run.note(loss=loss.item())
-    model.load_state_dict(run.ema)
+    run.model.load_state_dict(run.ema)
     return run
 
 
-def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTraining) -> Run:
-    """Distil classifier-free guidance into the guidance embedding.
+def resume_flow(scratch: Path, shipped: TinyFlux, data: Corpus, settings: FlowTraining) -> Run:
+    """The second sitting: from the first one's weights as they are shipped (bfloat16), with optimisers that start anew.
+
+    As many two-object scenes as one-object ones.
+    """
+    run = flow_run(scratch, shipped.to(torch.bfloat16).float().train().requires_grad_(True), settings)
+    total = settings.resumed - settings.distilled
+    for step in run.steps(total, "tiny-flux, second sitting"):
+        loss = flow_loss(run.model, data, settings, settings.distilled + step, pair_share=0.5, focus=settings.focus)
+        run.update(loss, settings.resumed_lr * warm_stable_decay(step, total, decay=1.0))
+        if step % 100 == 0:
+            run.note(loss=loss.item())
+    run.model.load_state_dict(run.ema)
+    return run
+
+
+def flow_run(scratch: Path, model: TinyFlux, settings: FlowTraining) -> Run:
+    """A run of flow matching from a model's weights, or from its checkpoint in `scratch`."""
+    optimizers = muon_and_adamw(model.modules_by_optimiser(), muon_lr=settings.muon_lr, adamw_lr=settings.adamw_lr)
+    return Run(scratch, model, optimizers, ema_decay=0.999)
+
+
+def flow_loss(
+    model: TinyFlux, data: Corpus, settings: FlowTraining, step: int, *, pair_share: float, focus: float
+) -> Tensor:
+    """The flow-matching loss of one step's batch; tokens of objects that the caption places count `focus` times."""
+    draw = step_generator(settings.seed, step)
+    x0, clip_ids, t5_ids, placed = data.batch(settings.batch, draw, pair_share=pair_share, drop=settings.prompt_dropout)
+    t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # the fused one's backward is slow
+        x = x0 + t[:, None, None] * (noise - x0)
+        velocity = model(x, t, *model.embed(clip_ids, t5_ids), torch.ones(len(x0)))
+    weight = 1 + (focus - 1) * placed[..., None]
+    error = (velocity.float() - (noise - x0)).square()
+    return (weight * error).sum() / weight.expand_as(error).sum()
+
+
+def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTraining, *, total: int, first: int) -> Run:
+    """Distil classifier-free guidance into the guidance embedding in `total` steps; `first` keys the first one's draws.
 
     One row in four keeps guidance 1, the plain velocity.
     """
@@ -175,10 +219,9 @@ def distil(scratch: Path, teacher: TinyFlux, data: Corpus, settings: FlowTrainin
     student.load_state_dict(teacher.state_dict())
     run = Run(scratch, student, [torch.optim.AdamW(student.parameters(), lr=3e-4, weight_decay=0.0)], ema_decay=0.995)
     low, high = settings.guidance_range
-    total = settings.distilled - settings.focused
     null_clip, null_t5 = tokens([""])
     for step in run.steps(total, "tiny-flux, guidance"):
-        draw = step_generator(settings.seed, step, "distillation")
+        draw = step_generator(settings.seed, first + step, "distillation")
         x0, clip_ids, t5_ids, _ = data.batch(settings.batch // 2, draw, pair_share=0.4, drop=0.05)
         t, noise = noise_levels(len(x0), draw), torch.randn(x0.shape, generator=draw)
         scale = low + (high - low) * torch.rand(len(x0), generator=draw)
@@ -213,7 +256,7 @@ def held_out_loss(model: TinyFlux, vae: AutoencoderKL, count: int = 300) -> floa
 
 
 SETTINGS = FlowTraining
-CONTINUABLE = ("focused", "distilled", "decay", "ship_object")
+CONTINUABLE = ("focused", "distilled", "decay", "resumed", "retaught", "ship_object")
 
 
 def inputs() -> dict[str, str]:
@@ -243,12 +286,18 @@ def stage(scratch: Path, settings: FlowTraining) -> dict[Path, Path]:
     save_half(as_pipeline(student, vae), folder)
     scenes = f"{settings.single_scenes} one-object and {settings.pair_scenes} two-object scenes"
     errors = ", ".join(f"{k.rpartition('_')[2]}: {v:.2f}" for k, v in found.items() if k.startswith("distillation"))
+    again = (
+        f"; from there, as shipped, a second sitting with as many scenes of two objects as of one, up to "
+        f"{settings.resumed}, to {settings.retaught} distillation"
+        if settings.resumed > settings.distilled
+        else ""
+    )
     about = {
         "What": "A complete FluxPipeline: FluxTransformer2DModel (2 double, 4 single blocks, 6 heads of 32; 5.2 M "
         "parameters), CLIP text model, T5 encoder, both tokenizers, tiny-vae, FLUX.1-dev's scheduler.",
         "Data": f"{scenes} of the emoji world, train split, with captions; {settings.singles} steps of "
         f"{settings.batch} on one object, up to {settings.pairs} on both, up to {settings.focused} on both with the "
-        f"objects' tokens weighted by {settings.focus:g}, to {settings.distilled} distillation.",
+        f"objects' tokens weighted by {settings.focus:g}, to {settings.distilled} distillation{again}.",
         "Guidance": f"1 is the plain conditional velocity; 1 to 8 is distilled. Relative error by scale: {errors}.",
         "Limits": "64 x 64 drawings and the words of the world only; it cannot edit photographs. Other words are "
         "spelled in letters that it never learned to read.",

@@ -12,8 +12,8 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
 from lib.metrics.score import METRICS
-from lib.stats.bootstrap import Interval, difference_at_equal, per_case
-from lib.studio.figures import EDITOR_MARKS
+from lib.stats.bootstrap import Interval, difference_at_equal, mean_interval, per_case
+from lib.studio.figures import EDITOR_MARKS, INK
 from lib.studio.tables import TITLES
 
 WITHIN = 0.95  # of an ellipse
@@ -110,16 +110,19 @@ def _points(rows: pd.DataFrame, arms: Sequence[str], x: str, y: str) -> pd.DataF
 def by_type(
     table: pd.DataFrame, arms: Mapping[str, str], types: Sequence[str], colours: Mapping[str, str], metric: str
 ) -> Figure:
-    """Mean of a metric per edit type, one bar per editor; `table` is tidy with a `stratum` column, `arms` editor ->
-    arm.
+    """Mean of a metric per edit type with its 95 % interval over the type's cases, one bar per editor.
+
+    `table` is tidy with a `stratum` column, `arms` editor -> arm.
     """
     figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
     width = 0.8 / len(arms)
     for place, (editor, arm) in enumerate(arms.items()):
         rows = table[(table["arm"] == arm) & (table["metric"] == metric)]
-        means = rows.groupby("stratum")["value"].mean().reindex(range(len(types)))
+        cases = rows.groupby(["stratum", "case"])["value"].mean().reset_index()
+        found = [mean_interval(cases.loc[cases["stratum"] == kind, "value"]) for kind in range(len(types))]
         offsets = [index + (place - (len(arms) - 1) / 2) * width for index in range(len(types))]
-        axes.bar(offsets, means, width * 0.92, color=colours[editor], label=editor)
+        axes.bar(offsets, [each.value for each in found], width * 0.92, color=colours[editor], label=editor)
+        axes.vlines(offsets, [each.low for each in found], [each.high for each in found], INK, linewidth=0.8)
     axes.set_xticks(range(len(types)), types)
     axes.set(ylabel=TITLES[metric].removesuffix(" ↑"), ylim=(0, 1) if span_of(metric) else None)
     axes.legend(ncols=len(arms), frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -39,7 +39,7 @@ EDITOR_COLOURS: dict[str, str] = {  # editors in colour, anchors in gray; those 
     "fireflow": "#882255",
     "rf-inversion": "#6E4B00",
     "uniedit-flow": "#332288",
-    "infedit": "#D55E00",
+    "infedit": "#E69F00",
     "kv-edit": "#CC79A7",
     "cyclediffusion": "#56B4E9",
     "edit-friendly": "#0072B2",

@@ -1,5 +1,6 @@
 """Flow matching's pieces, and the whole training at a handful of steps."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -158,23 +159,28 @@ def test_training_trains(trained, tiny_vae):
     assert loss == held_out_loss(trained[0], tiny_vae, count=4)
 
 
-@pytest.mark.parametrize("phase", ["flow", "distillation"])
-@pytest.mark.usefixtures("save_each_step")
-def test_a_killed_training_ends_where_an_undisturbed_one_does(phase, trained, tiny_vae, tmp_path, monkeypatch):
-    last = {"flow": 1, "distillation": 4}[phase]  # steps that are done before the kill
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch, training: Callable[[], object]) -> None:
+    """Run a training, killed when it begins the step after `steps` more."""
     calls = 0
 
     def levels(count: int, draw: torch.Generator) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        if calls > last:
+        if calls > steps:
             raise KeyboardInterrupt
         return noise_levels(count, draw)
 
     with monkeypatch.context() as patch:
         patch.setattr(flow, "noise_levels", levels)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, tiny_vae, FEW)
+            training()
+
+
+@pytest.mark.parametrize("phase", ["flow", "distillation"])
+@pytest.mark.usefixtures("save_each_step")
+def test_a_killed_training_ends_where_an_undisturbed_one_does(phase, trained, tiny_vae, tmp_path, monkeypatch):
+    last = {"flow": 1, "distillation": 4}[phase]  # steps that are done before the kill
+    stop_after(last, monkeypatch, lambda: train(tmp_path, tiny_vae, FEW))
     assert [*tmp_path.glob(f"{phase}*/checkpoint.safetensors")]
     student, teacher, _ = train(tmp_path, tiny_vae, FEW)
     assert equal(weights(teacher), weights(trained[1]))
@@ -187,3 +193,43 @@ def test_a_longer_flow_is_distilled_anew(trained, tiny_vae, tmp_path):
     student, teacher, _ = train(tmp_path, tiny_vae, longer)
     assert not equal(weights(teacher), weights(trained[1]))
     assert not equal(weights(student), weights(trained[0]))
+
+
+AGAIN = replace(FEW, resumed=8, retaught=10)
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny_vae, tmp_path_factory):
+    """(student, teacher) of an undisturbed training in two sittings."""
+    return train(tmp_path_factory.mktemp("two-sittings"), tiny_vae, AGAIN)[:2]
+
+
+def test_a_second_sitting_begins_with_what_the_first_shipped(trained, resumed, tiny_vae, tmp_path, monkeypatch):
+    train(tmp_path, tiny_vae, FEW)
+    begun = []
+
+    def flow_run(scratch, model, settings):
+        begun.append((scratch.name, weights(model)))
+        return unpatched(scratch, model, settings)
+
+    unpatched = flow.flow_run
+    monkeypatch.setattr(flow, "flow_run", flow_run)
+    student, teacher, _ = train(tmp_path, tiny_vae, AGAIN)  # goes on where one sitting ended
+    shipped = {name: value.to(torch.bfloat16).float() for name, value in weights(trained[0]).items()}
+    assert [name.split("-")[0] for name, _ in begun] == ["flow", "flow"]
+    assert equal(begun[1][1], shipped)
+    assert equal(weights(teacher), weights(resumed[1]))
+    assert equal(weights(student), weights(resumed[0]))
+    assert not equal(weights(teacher), shipped)
+    assert not equal(weights(student), weights(teacher))
+    assert not any(parameter.requires_grad for parameter in student.parameters())
+
+
+@pytest.mark.parametrize("last", [1, 4], ids=["flow", "distillation"])
+@pytest.mark.usefixtures("save_each_step")
+def test_a_killed_second_sitting_ends_where_an_undisturbed_one_does(last, resumed, tiny_vae, tmp_path, monkeypatch):
+    train(tmp_path, tiny_vae, FEW)
+    stop_after(last, monkeypatch, lambda: train(tmp_path, tiny_vae, AGAIN))
+    student, teacher, _ = train(tmp_path, tiny_vae, AGAIN)
+    assert equal(weights(teacher), weights(resumed[1]))
+    assert equal(weights(student), weights(resumed[0]))
